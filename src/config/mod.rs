@@ -1,0 +1,3 @@
+//! Configuration: YAML with positions in, legal values out.
+
+pub mod settings;

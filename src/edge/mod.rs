@@ -1,0 +1,1 @@
+//! The HTTPS tier: accepts, ends TLS, finds the room, proxies or tunnels.

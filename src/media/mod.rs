@@ -1,0 +1,3 @@
+//! The media path: one worker per core, one UDP port, no locks.
+
+pub mod host;

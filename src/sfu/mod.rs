@@ -1,0 +1,3 @@
+//! The embedded SFU: rooms of participants on a worker, and how they join.
+
+pub mod signalling;

@@ -1,0 +1,3 @@
+//! Joining by WebSocket.
+
+pub mod message;

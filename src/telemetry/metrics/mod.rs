@@ -1,0 +1,84 @@
+//! The process's metrics, one struct per part. A part receives its own struct and nothing else.
+
+mod config;
+mod edge;
+mod media;
+mod pool;
+mod rooms;
+mod sfu;
+
+pub use config::ConfigMetrics;
+pub use edge::EdgeMetrics;
+pub use media::MediaMetrics;
+pub use pool::PoolMetrics;
+pub use rooms::RoomMetrics;
+pub use sfu::SfuMetrics;
+
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// All metrics and the registry they are read from.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Read by `/metrics`.
+    pub registry: Registry,
+    /// Configuration and reloads.
+    pub config: ConfigMetrics,
+    /// The HTTPS tier.
+    pub edge: EdgeMetrics,
+    /// The room table.
+    pub rooms: RoomMetrics,
+    /// Nodes and checks.
+    pub pool: PoolMetrics,
+    /// Workers and flows.
+    pub media: MediaMetrics,
+    /// The embedded SFU's control side.
+    pub sfu: SfuMetrics,
+}
+
+impl Metrics {
+    /// Registers everything in a new registry.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        Self {
+            config: ConfigMetrics::register(&registry),
+            edge: EdgeMetrics::register(&registry),
+            rooms: RoomMetrics::register(&registry),
+            pool: PoolMetrics::register(&registry),
+            media: MediaMetrics::register(&registry),
+            sfu: SfuMetrics::register(&registry),
+            registry,
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Registers a counter.
+pub(crate) fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    add(registry, IntCounter::new(name, help).expect("names.rs holds valid names"))
+}
+
+/// Registers a counter with labels.
+pub(crate) fn counter_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    add(registry, IntCounterVec::new(Opts::new(name, help), labels).expect("names.rs holds valid names"))
+}
+
+/// Registers a gauge.
+pub(crate) fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    add(registry, IntGauge::new(name, help).expect("names.rs holds valid names"))
+}
+
+/// Registers a gauge with labels.
+pub(crate) fn gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    add(registry, IntGaugeVec::new(Opts::new(name, help), labels).expect("names.rs holds valid names"))
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect("each name is registered once");
+    collector
+}

@@ -1,0 +1,1 @@
+//! Bytes and values: borrowed, bounded, pure. Nothing here panics on hostile bytes.

@@ -1,0 +1,4 @@
+//! Integration tests over loopback: one binary, one module per behaviour.
+
+#[path = "../kit/mod.rs"]
+mod kit;
