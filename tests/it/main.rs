@@ -2,3 +2,5 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+
+mod media_workers;
