@@ -225,25 +225,49 @@ fn clients_through(limits: WorkerLimits) -> (usize, Vec<WorkerReport<u64>>) {
     let rig = Rig::start("127.0.0.1:0", 2, limits);
     let to = rig.at("127.0.0.1");
     let clients = (0..24).map(|_| (Client::at("127.0.0.1"), rig.join(0).1)).collect::<Vec<_>>();
-    let mut through = 0;
-    for (client, ufrag) in &clients {
-        client.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        // ICE repeats its checks too; a client that is lost is lost after three.
-        let answered = (0..3).any(|_| {
-            client.0.send_to(&check(ufrag, PASSWORD), to).unwrap();
-            client.receive().is_ok()
-        });
-        let echoed = answered
-            && (0..3).any(|_| {
-                client.0.send_to(MEDIA, to).unwrap();
-                client.receive().is_ok_and(|(bytes, from)| bytes == MEDIA && from == to)
-            });
-        through += usize::from(echoed);
+    for (client, _) in &clients {
+        client.0.set_nonblocking(true).unwrap();
     }
+    // ICE repeats its checks too; what is lost four times is lost.
+    let answered = exchange(&clients, |(client, ufrag)| {
+        client.0.send_to(&check(ufrag, PASSWORD), to).unwrap();
+    });
+    let answered =
+        answered.into_iter().filter(|(_, got)| got.is_some()).map(|(one, _)| one).collect::<Vec<_>>();
+    let echoed = exchange(&answered, |(client, _)| {
+        client.0.send_to(MEDIA, to).unwrap();
+    });
+    let through = echoed.iter().filter(|(_, got)| got.as_ref() == Some(&(MEDIA.to_vec(), to))).count();
     let reports = rig.wait_for("a report after the last client", |reports| {
         reports.iter().map(|r| r.datagrams_in).sum::<u64>() >= 48
     });
     (through, reports)
+}
+
+/// Lets all clients ask at once, up to four times each, and returns what each one heard last.
+fn exchange<'a, T>(
+    clients: &'a [T],
+    ask: impl Fn(&T),
+) -> Vec<(&'a (Client, String), Option<(Vec<u8>, SocketAddr)>)>
+where
+    T: std::borrow::Borrow<(Client, String)>,
+{
+    let mut heard = clients.iter().map(|one| (one.borrow(), None)).collect::<Vec<_>>();
+    for _ in 0..4 {
+        for (one, _) in clients.iter().zip(&heard).filter(|(_, (_, got))| got.is_none()) {
+            ask(one);
+        }
+        let end = clock::now() + Duration::from_millis(250);
+        while clock::now() < end && heard.iter().any(|(_, got)| got.is_none()) {
+            std::thread::sleep(Duration::from_millis(1));
+            for (one, got) in &mut heard {
+                while let Ok(datagram) = one.0.receive() {
+                    *got = Some(datagram);
+                }
+            }
+        }
+    }
+    heard
 }
 
 #[test]
