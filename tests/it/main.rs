@@ -3,4 +3,4 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
-mod media_workers;
+mod media_datagrams;

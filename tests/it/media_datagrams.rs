@@ -523,3 +523,14 @@ fn full_command_queue_refuses() {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn commands_sent_before_the_stop_are_carried_out() {
+    let rig = Rig::start("127.0.0.1:0", 1, WorkerLimits::default());
+    let (to, client, (key, ufrag)) = (rig.at("127.0.0.1"), Client::at("127.0.0.1"), rig.join(0));
+    client.validate(&ufrag, to);
+    rig.workers.handle(0).unwrap().send(Command::Send(key, client.0.local_addr().unwrap())).unwrap();
+    rig.workers.stop();
+    assert_eq!(client.receive().unwrap().0, b"\x80unasked", "a goodbye leaves before the worker ends");
+    assert_eq!(rig.workers.join(PATIENCE), 0);
+}
