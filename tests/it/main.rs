@@ -8,4 +8,5 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod kit_media;
 mod tidy;

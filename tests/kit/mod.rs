@@ -7,6 +7,7 @@ pub(crate) mod backends;
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod media_client;
 
 pub(crate) mod process;
 pub(crate) mod rooms;
