@@ -69,12 +69,17 @@ impl Pools {
         shared.current.store(Arc::clone(&new));
         // Only now: who asks for a place of a removed node must already find the others.
         for node in old.values().flat_map(|pool| &pool.nodes) {
-            let same_name = new.get(&node.pool).and_then(|pool| pool.node(&node.name));
-            if !same_name.is_some_and(|other| Arc::ptr_eq(other, node)) {
-                node.remove(now);
-            }
-            if same_name.is_none() {
-                shared.metrics.forget(&node.pool, &node.name);
+            match new.get(&node.pool).and_then(|pool| pool.node(&node.name)) {
+                Some(same) if Arc::ptr_eq(same, node) => {}
+                Some(successor) => {
+                    node.remove(now);
+                    // A last check of the old one may have written to the series that both share.
+                    successor.show();
+                }
+                None => {
+                    node.remove(now);
+                    shared.metrics.forget(&node.pool, &node.name);
+                }
             }
         }
         shared.generation.send_modify(|generation| *generation += 1);

@@ -70,6 +70,8 @@ pub(super) struct Placement<I, S> {
     pub(super) since: Instant,
     /// The last touch, or the end of the last hold.
     pub(super) touched: Instant,
+    /// How long it stands unused: its pool's linger when it was last granted or held.
+    linger: Duration,
     /// The time under which it stands in the queue.
     due: Option<Instant>,
 }
@@ -91,7 +93,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
     }
 
     /// Finds a room's seat, or seats it: `pick` chooses, `reserve` says whether one more room may be kept, `linger`
-    /// is how long the place stands unused. Touches the room.
+    /// is how long the place stands unused from now on. Touches the room.
     ///
     /// Returns `None` if no node can take it. A place that has fallen then stays as it is, for the next request to try
     /// again; its holds count no more.
@@ -108,6 +110,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
             // Known: it is used while it stands.
             if placement.seat.stands() {
                 placement.touched = now;
+                placement.linger = linger;
                 return Some(Placed {
                     seat: placement.seat.clone(),
                     granted: Granted::Known,
@@ -119,8 +122,8 @@ impl<I: Clone, S: Seat> Table<I, S> {
             // Fallen: seated anew.
             let seat = pick()?;
             self.last_grant += 1;
-            let (fallen, was_held) = placement.reseat(seat.clone(), self.last_grant, now);
-            Self::arm(&mut self.queue, hash, placement, linger);
+            let (fallen, was_held) = placement.reseat(seat.clone(), self.last_grant, linger, now);
+            Self::arm(&mut self.queue, hash, placement);
             return Some(Placed {
                 seat,
                 granted: Granted::Anew,
@@ -148,9 +151,10 @@ impl<I: Clone, S: Seat> Table<I, S> {
             holds: 0,
             since: now,
             touched: now,
+            linger,
             due: None,
         };
-        Self::arm(&mut self.queue, hash, &mut placement, linger);
+        Self::arm(&mut self.queue, hash, &mut placement);
         self.placements.insert(hash, placement);
         Some(Placed {
             seat,
@@ -173,7 +177,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
 
     /// Ends a hold; the room lingers from now. Returns whether it was the last. A hold of an older grant changes
     /// nothing.
-    pub(super) fn release(&mut self, hash: RoomHash, grant: Grant, now: Instant, linger: Duration) -> bool {
+    pub(super) fn release(&mut self, hash: RoomHash, grant: Grant, now: Instant) -> bool {
         let Some(placement) = self.placements.get_mut(&hash).filter(|p| p.grant == grant) else {
             return false;
         };
@@ -181,7 +185,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
         placement.holds = placement.holds.saturating_sub(1);
         placement.touched = placement.touched.max(now);
         if placement.holds == 0 {
-            Self::arm(&mut self.queue, hash, placement, linger);
+            Self::arm(&mut self.queue, hash, placement);
         }
         placement.holds == 0
     }
@@ -199,17 +203,17 @@ impl<I: Clone, S: Seat> Table<I, S> {
         fallen.for_each(|(hash, placement)| {
             let Some((seat, linger)) = pick(&placement.id) else { return };
             self.last_grant += 1;
-            let (_, was_held) = placement.reseat(seat, self.last_grant, now);
-            Self::arm(&mut self.queue, *hash, placement, linger);
+            let (_, was_held) = placement.reseat(seat, self.last_grant, linger, now);
+            Self::arm(&mut self.queue, *hash, placement);
             moved += 1;
             held += usize::from(was_held);
         });
         (moved, held)
     }
 
-    /// Ends the placements that nobody holds and whose `linger` has passed since the last touch, looking at `budget`
-    /// of them at most. Returns how many ended.
-    pub(super) fn expire(&mut self, now: Instant, budget: usize, linger: impl Fn(&I) -> Duration) -> usize {
+    /// Ends the placements that nobody holds and whose linger has passed since the last touch, looking at `budget` of
+    /// them at most. Returns how many ended.
+    pub(super) fn expire(&mut self, now: Instant, budget: usize) -> usize {
         let mut ended = 0;
         for _ in 0..budget {
             let Some(&Reverse((due, hash))) = self.queue.peek() else { break };
@@ -226,9 +230,8 @@ impl<I: Clone, S: Seat> Table<I, S> {
                 // The end of the last hold puts it back.
                 continue;
             }
-            let linger = linger(&placement.id);
-            if placement.touched + linger > now {
-                Self::arm(&mut self.queue, hash, placement, linger);
+            if placement.ends() > now {
+                Self::arm(&mut self.queue, hash, placement);
             } else {
                 self.placements.remove(&hash);
                 ended += 1;
@@ -246,11 +249,10 @@ impl<I: Clone, S: Seat> Table<I, S> {
         queue: &mut BinaryHeap<Reverse<(Instant, RoomHash)>>,
         hash: RoomHash,
         placement: &mut Placement<I, S>,
-        linger: Duration,
     ) {
         // One entry for each room. It may come due too early, when `expire` looks at the last touch and waits on.
         if placement.due.is_none() {
-            let due = placement.touched + linger;
+            let due = placement.ends();
             placement.due = Some(due);
             queue.push(Reverse((due, hash)));
         }
@@ -258,14 +260,23 @@ impl<I: Clone, S: Seat> Table<I, S> {
 }
 
 impl<I, S> Placement<I, S> {
-    fn reseat(&mut self, seat: S, grant: Grant, now: Instant) -> (S, bool) {
+    /// Returns when it ends unless it is touched or held.
+    fn ends(&self) -> Instant {
+        self.touched + self.linger.min(LINGER_MAX)
+    }
+
+    fn reseat(&mut self, seat: S, grant: Grant, linger: Duration, now: Instant) -> (S, bool) {
         let was_held = self.holds > 0;
         self.grant = grant;
         self.holds = 0;
         self.touched = self.touched.max(now);
+        self.linger = linger;
         (std::mem::replace(&mut self.seat, seat), was_held)
     }
 }
+
+/// Sums with a time must not overflow.
+const LINGER_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The keys are hashes already.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,3 +2,7 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+
+mod pool_follows_its_nodes;
+mod rooms_simulation;
+mod rooms_under_threads;
