@@ -346,10 +346,6 @@ impl Shared {
 
     #[inline]
     fn shard(&self, hash: RoomHash) -> &Shard {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a shift by 64 leaves 64 bits, a remainder fewer"
-        )]
         &self.shards[((hash >> 64) as u64 % SHARDS as u64) as usize]
     }
 

@@ -303,3 +303,204 @@ impl Hasher for AsIs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    const LINGER: Duration = Duration::from_secs(60);
+
+    #[derive(Clone, Debug)]
+    struct TestSeat {
+        name: &'static str,
+        stands: Rc<Cell<bool>>,
+    }
+
+    impl Seat for TestSeat {
+        fn stands(&self) -> bool {
+            self.stands.get()
+        }
+    }
+
+    fn seat(name: &'static str) -> TestSeat {
+        TestSeat { name, stands: Rc::new(Cell::new(true)) }
+    }
+
+    struct Bench {
+        table: Table<u128, TestSeat>,
+        start: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { table: Table::new(), start: crate::clock::now() }
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        fn place(&mut self, room: u128, seconds: u64, to: Option<&TestSeat>) -> Option<Placed<TestSeat>> {
+            let now = self.at(seconds);
+            self.table.place(room, &room, now, LINGER, || to.cloned(), || true)
+        }
+
+        fn hold(&mut self, room: u128, seconds: u64, to: &TestSeat) -> Grant {
+            let grant = self.place(room, seconds, Some(to)).unwrap().grant.unwrap();
+            self.table.hold(room, grant);
+            grant
+        }
+
+        fn release(&mut self, room: u128, grant: Grant, seconds: u64) -> bool {
+            let now = self.at(seconds);
+            self.table.release(room, grant, now)
+        }
+
+        fn expire(&mut self, seconds: u64) -> usize {
+            let now = self.at(seconds);
+            self.table.expire(now, 100)
+        }
+
+        fn holds(&self, room: u128) -> u32 {
+            self.table.placements[&room].holds
+        }
+    }
+
+    #[test]
+    fn a_touch_outlives_the_linger_by_nothing() {
+        let mut bench = Bench::new();
+        bench.place(1, 0, Some(&seat("a")));
+        bench.place(2, 0, Some(&seat("a")));
+        assert!(bench.table.touch(1, bench.at(40)).is_some());
+        assert_eq!(bench.expire(59), 0);
+        assert_eq!(bench.expire(60), 1, "nobody touched room 2");
+        assert_eq!(bench.expire(99), 0);
+        assert_eq!(bench.expire(100), 1);
+        assert!(bench.table.queue.is_empty() && bench.table.placements.is_empty());
+    }
+
+    #[test]
+    fn a_held_room_stays_and_lingers_from_the_end_of_its_last_hold() {
+        let mut bench = Bench::new();
+        let a = seat("a");
+        let first = bench.hold(1, 0, &a);
+        let second = bench.hold(1, 10, &a);
+        assert_eq!(first, second, "one grant, two holds");
+        assert_eq!(bench.expire(10_000), 0);
+        assert!(!bench.release(1, first, 10_000));
+        assert!(bench.release(1, second, 10_030));
+        assert_eq!(bench.expire(10_089), 0);
+        assert_eq!(bench.expire(10_090), 1);
+    }
+
+    #[test]
+    fn a_hold_of_a_place_that_fell_releases_nothing() {
+        let mut bench = Bench::new();
+        let (a, b) = (seat("a"), seat("b"));
+        let old = bench.hold(1, 0, &a);
+        a.stands.set(false);
+        let new = bench.hold(1, 1, &b);
+        assert_ne!(old, new);
+        assert!(!bench.release(1, old, 2));
+        assert_eq!(bench.holds(1), 1);
+        // Nor does one of a placement that ended meanwhile.
+        assert!(bench.release(1, new, 3));
+        assert_eq!(bench.expire(1_000), 1);
+        let newest = bench.hold(1, 1_001, &b);
+        assert!(!bench.release(1, new, 1_002));
+        assert_eq!((bench.holds(1), newest > new), (1, true));
+    }
+
+    #[test]
+    fn a_fallen_room_stays_where_it_was_until_somebody_can_take_it() {
+        let mut bench = Bench::new();
+        let (a, b) = (seat("a"), seat("b"));
+        bench.hold(1, 0, &a);
+        a.stands.set(false);
+        assert!(bench.place(1, 1, None).is_none());
+        assert_eq!(bench.table.reseat(bench.at(2), |_| true, |_| None), (0, 0));
+        assert_eq!(bench.holds(1), 1);
+        let placed = bench.place(1, 3, Some(&b)).unwrap();
+        assert_eq!((placed.granted, placed.seat.name, placed.was_held), (Granted::Anew, "b", true));
+        assert_eq!(placed.fallen.map(|seat| seat.name), Some("a"));
+    }
+
+    #[test]
+    fn reseating_moves_what_fell_and_nothing_else() {
+        let mut bench = Bench::new();
+        let (a, b, c) = (seat("a"), seat("b"), seat("c"));
+        for room in 0..10 {
+            bench.place(room, 0, Some(&a));
+            bench.place(100 + room, 0, Some(&b));
+        }
+        bench.hold(3, 0, &a);
+        a.stands.set(false);
+        // The node came back and has a room again: another seat on the same node.
+        let again = seat("a");
+        bench.place(200, 1, Some(&again));
+        let now = bench.at(2);
+        let moved = bench.table.reseat(now, |seat| seat.name == "a", |_| Some((c.clone(), LINGER)));
+        assert_eq!(moved, (10, 1));
+        let mut on: Vec<_> = bench.table.iter().map(|p| (p.id, p.seat.name)).collect();
+        on.sort_unstable();
+        let expected: Vec<_> = (0..10)
+            .map(|room| (room, "c"))
+            .chain((0..10).map(|room| (100 + room, "b")))
+            .chain([(200, "a")])
+            .collect();
+        assert_eq!(on, expected);
+    }
+
+    #[test]
+    fn a_full_table_places_without_keeping() {
+        let mut bench = Bench::new();
+        let now = bench.at(0);
+        let placed = bench.table.place(1, &1, now, LINGER, || Some(seat("a")), || false).unwrap();
+        assert_eq!((placed.granted, placed.grant, placed.seat.name), (Granted::Unkept, None, "a"));
+        assert!(bench.table.placements.is_empty() && bench.table.queue.is_empty());
+    }
+
+    #[test]
+    fn one_call_looks_at_no_more_than_its_budget() {
+        let mut bench = Bench::new();
+        for room in 0..10 {
+            bench.place(room, 0, Some(&seat("a")));
+        }
+        let late = bench.at(1_000);
+        assert_eq!(bench.table.expire(late, 4), 4);
+        assert_eq!(bench.table.expire(late, 4), 4);
+        assert_eq!(bench.table.expire(late, 4), 2);
+    }
+
+    #[test]
+    fn a_room_that_is_held_and_touched_for_long_stands_in_the_queue_once() {
+        let mut bench = Bench::new();
+        let a = seat("a");
+        for second in 0..500 {
+            let grant = bench.hold(1, second, &a);
+            bench.release(1, grant, second);
+            bench.table.touch(1, bench.at(second));
+            bench.expire(second);
+            assert!(bench.table.queue.len() <= 1);
+        }
+        assert_eq!(bench.expire(559), 1);
+    }
+
+    #[test]
+    fn a_new_linger_counts_from_the_next_hold_or_grant() {
+        let mut bench = Bench::new();
+        let a = seat("a");
+        bench.place(1, 0, Some(&a));
+        let now = bench.at(10);
+        bench.table.place(1, &1, now, LINGER * 5, || None, || true);
+        assert_eq!(bench.expire(309), 0);
+        assert_eq!(bench.expire(310), 1);
+        bench.place(2, 400, Some(&a));
+        let now = bench.at(400);
+        bench.table.place(2, &2, now, Duration::MAX, || None, || true);
+        assert_eq!(bench.expire(1_000_000), 0, "no overflow");
+    }
+}

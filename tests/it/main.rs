@@ -1,5 +1,7 @@
 //! Integration tests over loopback: one binary, one module per behaviour.
 
+#![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
+
 #[path = "../kit/mod.rs"]
 mod kit;
 
