@@ -5,8 +5,13 @@
 #![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
+
 #[path = "../kit/mod.rs"]
 mod kit;
 
 mod kit_media;
 mod tidy;
+mod pool_follows_its_nodes;
+mod rooms_simulation;
+mod rooms_under_threads;
