@@ -42,9 +42,10 @@ pub(super) enum Ended {
 
 /// What the host has to work off after a call.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the list is used again and again; a box would be an allocation a packet")]
 pub(super) enum Happened {
     /// A packet of the client's media.
-    Packet(Box<Packet>),
+    Packet(Packet),
     /// The client needs a keyframe on a receive line.
     NeedsKeyframe(Mid),
     /// ICE and DTLS are up.
@@ -604,7 +605,7 @@ impl Session {
         match event {
             Event::RtpPacket(rtp) => {
                 if let Some(packet) = self.place(rtp) {
-                    happened.push(Happened::Packet(Box::new(packet)));
+                    happened.push(Happened::Packet(packet));
                 }
             }
             Event::KeyframeRequest(request) => happened.push(Happened::NeedsKeyframe(request.mid)),
