@@ -501,6 +501,16 @@ impl Session {
         }
     }
 
+    /// Returns the source that a receive line carries.
+    pub(super) fn source_of(&self, mid: Mid) -> Option<u64> {
+        self.slots.iter().find(|slot| slot.mid == mid)?.from
+    }
+
+    /// Returns all sources that receive lines carry.
+    pub(super) fn carried(&self) -> impl Iterator<Item = u64> + '_ {
+        self.slots.iter().filter_map(|slot| slot.from)
+    }
+
     /// Says goodbye to the client: RTCP BYE and DTLS close_notify.
     pub(super) fn close(&mut self, now: Instant, out: &mut dyn Outbox, happened: &mut Vec<Happened>) {
         if self.ended.is_none() && self.guarded(Rtc::close).is_ok() {
