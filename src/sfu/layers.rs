@@ -118,7 +118,7 @@ mod tests {
         let start = crate::clock::now();
         let mut layers = Layers::new();
         run(&mut layers, start, 0, 2000, &[(1, 100)]);
-        assert_eq!(run(&mut layers, start, 2000, 5000, &[(1, 100), (2, 119)]), []);
+        assert_eq!(run(&mut layers, start, 2000, 5000, &[(1, 100), (2, 119)]), [0u8; 0]);
         assert_eq!(run(&mut layers, start, 7000, 5000, &[(1, 100), (2, 125)]), [2]);
     }
 

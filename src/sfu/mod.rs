@@ -1,5 +1,6 @@
 //! The embedded SFU: rooms of participants on a worker, and how they join.
 
+pub mod client;
 mod codec;
 mod command;
 mod forward;
