@@ -212,7 +212,9 @@ impl Client {
 
     /// Queues one packet. Call [`Client::handle_timeout`] and poll next.
     pub fn send(&mut self, sent: &Sent<'_>, now: Instant) {
-        let Some((mid, _)) = self.tracks.iter().find(|(_, source)| *source == sent.source).copied() else { return };
+        let Some((mid, _)) = self.tracks.iter().find(|(_, source)| *source == sent.source).copied() else {
+            return;
+        };
         let is_audio = sent.source == Source::Microphone;
         let Some(pt) = self.payload_type(if is_audio { Codec::Opus } else { Codec::Vp8 }) else { return };
         let extensions = ExtensionValues {

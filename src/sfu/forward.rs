@@ -154,7 +154,9 @@ impl Rewriter {
         let tl0 = view.and_then(|v| v.tl0_pic_idx()).unwrap_or_default();
         let key = view.and_then(|v| v.key_idx()).unwrap_or_default();
         let (first_out, time) = match self.sent {
-            Some(sent) => (self.seq + 1, self.time.wrapping_add(ticks(packet.now.duration_since(sent), packet.codec))),
+            Some(sent) => {
+                (self.seq + 1, self.time.wrapping_add(ticks(packet.now.duration_since(sent), packet.codec)))
+            }
             None => (self.seq, self.time),
         };
         Current {
@@ -267,7 +269,10 @@ mod tests {
     fn audio_goes_on_across_a_switch() {
         let start = crate::clock::now();
         let mut slot = Rewriter::new(100, 5000);
-        assert_eq!(forwarded(slot.rewrite(&audio(A, 7, 960, start))), Outgoing { seq: 100, time: 5000, patch: None });
+        assert_eq!(
+            forwarded(slot.rewrite(&audio(A, 7, 960, start))),
+            Outgoing { seq: 100, time: 5000, patch: None }
+        );
         let later = start + Duration::from_millis(20);
         assert_eq!(forwarded(slot.rewrite(&audio(A, 8, 1920, later))).seq, 101);
         let out = forwarded(slot.rewrite(&audio(B, 60_000, 77, later + Duration::from_millis(100))));
@@ -316,7 +321,8 @@ mod tests {
         assert_eq!((slot.picture.id, slot.picture.tl0, slot.picture.key), next);
         let payload = vp8(true, 3, 7);
         let descriptor = Vp8Descriptor::parse(&payload).unwrap();
-        let expected = descriptor.patch().picture_id(next.0).tl0_pic_idx(next.1).key_idx(next.2).build().unwrap();
+        let expected =
+            descriptor.patch().picture_id(next.0).tl0_pic_idx(next.1).key_idx(next.2).build().unwrap();
         assert_eq!(out.patch, Some(expected));
     }
 

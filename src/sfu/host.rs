@@ -17,7 +17,7 @@ use super::command::{
 use super::forward::{Incoming, StreamKey, Verdict};
 use super::offer::{IceCredentials, Offer, OfferFault};
 use super::room::{PAGE, Room, RoomRef};
-use super::session::{Ended, Engine, Happened, KeyframeAsked, Minted, Packet, Session};
+use super::session::{Ended, Engine, Happened, Minted, Packet, Session};
 use super::signalling::message::{
     Lines, Participant, ServerMessage, Slot, SlotSource, Source, SourceState, Track,
 };
@@ -168,8 +168,10 @@ impl SfuHost {
         let refused = if taken >= self.limits.sessions_max && !is_hidden {
             Some(JoinFault::WorkerFull)
         } else {
-            let members = self.places.get(&join.room).and_then(|room| self.rooms.get(*room as usize)?.as_ref());
-            let full = members.is_some_and(|room| room.members.len() >= self.limits.room_participants_max as usize);
+            let members =
+                self.places.get(&join.room).and_then(|room| self.rooms.get(*room as usize)?.as_ref());
+            let full =
+                members.is_some_and(|room| room.members.len() >= self.limits.room_participants_max as usize);
             full.then_some(JoinFault::RoomFull)
         };
         if let Some(fault) = refused {
@@ -288,7 +290,8 @@ impl SfuHost {
 
     fn offer(&mut self, place: u32, sdp: &str, tracks: &[Track], now: Instant) -> Result<String, OfferFault> {
         let offer = Offer::read(sdp)?;
-        let mut seat = self.seats.get_mut(place as usize).and_then(Option::take).ok_or(OfferFault::NoLines)?;
+        let mut seat =
+            self.seats.get_mut(place as usize).and_then(Option::take).ok_or(OfferFault::NoLines)?;
         let before = seat.describe();
         let answer = match &mut seat.session {
             Some(session) => {
@@ -371,7 +374,8 @@ impl SfuHost {
             }
             // Until now, what was written to them was dropped: begin at keyframes.
             Happened::Connected => {
-                let wanted = self.session_mut(place).map(|s| s.carried().collect::<Vec<_>>()).unwrap_or_default();
+                let wanted =
+                    self.session_mut(place).map(|s| s.carried().collect::<Vec<_>>()).unwrap_or_default();
                 for number in wanted {
                     if let Some((sender, line)) = self.locate(place, number) {
                         self.want_keyframe(sender, line, None, now);
@@ -420,9 +424,13 @@ impl SfuHost {
         let (mut sent, mut sent_bytes) = (0, 0);
         let mut events = Vec::new();
         for (receiver, slot) in &receivers {
-            let Some(seat) = self.seats.get_mut(*receiver as usize).and_then(Option::as_mut) else { continue };
+            let Some(seat) = self.seats.get_mut(*receiver as usize).and_then(Option::as_mut) else {
+                continue;
+            };
             let Some(session) = seat.session.as_mut().filter(|s| s.is_connected()) else { continue };
-            let Some(rewriter) = session.slots.get_mut(*slot).filter(|s| s.from == Some(number)) else { continue };
+            let Some(rewriter) = session.slots.get_mut(*slot).filter(|s| s.from == Some(number)) else {
+                continue;
+            };
             match rewriter.rewriter.rewrite(&incoming) {
                 Verdict::Forward(outgoing) => {
                     if session.write(*slot, packet, outgoing, now, out, &mut events) {
@@ -464,9 +472,7 @@ impl SfuHost {
         if session.sources.get(line).is_none_or(|line| line.kind == Kind::Audio) {
             return;
         }
-        if session.request_keyframe(line, ssrc, now) == KeyframeAsked::Now {
-            self.totals.keyframes_asked += 1;
-        }
+        session.request_keyframe(line, ssrc, now);
         self.settle(sender);
     }
 
@@ -482,7 +488,8 @@ impl SfuHost {
     /// Brings a session's deadline and marks in step with what it says.
     fn settle(&mut self, place: u32) {
         let Some(seat) = self.seats.get_mut(place as usize).and_then(Option::as_mut) else { return };
-        let Some(session) = &seat.session else { return };
+        let Some(session) = &mut seat.session else { return };
+        self.totals.keyframes_asked += std::mem::take(&mut session.keyframes_asked);
         if session.ended().is_some() {
             self.ended.push(place);
             return;
@@ -620,7 +627,9 @@ impl SfuHost {
         changes: &[(usize, Option<u64>)],
         owners: &BTreeMap<u64, (u32, usize, Source)>,
     ) {
-        let Some(seat) = self.seat(place).filter(|seat| seat.role.hears() && !changes.is_empty()) else { return };
+        let Some(seat) = self.seat(place).filter(|seat| seat.role.hears() && !changes.is_empty()) else {
+            return;
+        };
         let Some(session) = &seat.session else { return };
         let from = |number: u64| {
             let (owner, _, source) = owners.get(&number)?;
@@ -657,7 +666,9 @@ impl SfuHost {
         let (mut audio, mut video) = (0, 0);
         let members = self.rooms.get(room as usize).and_then(Option::as_ref).map(|room| &room.members);
         for member in members.into_iter().flatten().filter(|member| **member != place) {
-            for line in self.seat(*member).and_then(|seat| seat.session.as_ref()).iter().flat_map(|s| &s.sources) {
+            for line in
+                self.seat(*member).and_then(|seat| seat.session.as_ref()).iter().flat_map(|s| &s.sources)
+            {
                 match line.kind {
                     Kind::Audio => audio += 1,
                     Kind::Video => video += 1,
@@ -786,7 +797,8 @@ impl Host for SfuHost {
     }
 
     fn report(&mut self, now: Instant) -> SfuReport {
-        let since = self.reported.replace(now).map_or(Duration::from_secs(1), |then| now.duration_since(then));
+        let since =
+            self.reported.replace(now).map_or(Duration::from_secs(1), |then| now.duration_since(then));
         let seconds = since.as_secs_f64().max(0.001);
         let mut report = SfuReport { totals: self.totals, ..SfuReport::default() };
         for index in 0..self.rooms.len() {

@@ -315,7 +315,8 @@ mod tests {
         let offer = Offer::read(GOOD).unwrap();
         assert!(!offer.sdp.contains("candidate"));
         assert_eq!(offer.ice.ufrag, "abcd");
-        let lines: Vec<_> = offer.lines.iter().map(|l| (l.mid.as_str(), l.kind, l.sends, l.receives)).collect();
+        let lines: Vec<_> =
+            offer.lines.iter().map(|l| (l.mid.as_str(), l.kind, l.sends, l.receives)).collect();
         assert_eq!(lines, [("0", Kind::Audio, true, false), ("1", Kind::Video, false, true)]);
     }
 

@@ -42,7 +42,10 @@ pub(super) enum Ended {
 
 /// What the host has to work off after a call.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the list is used again and again; a box would be an allocation a packet")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the list is used again and again; a box would be an allocation a packet"
+)]
 pub(super) enum Happened {
     /// A packet of the client's media.
     Packet(Packet),
@@ -167,6 +170,8 @@ pub(super) struct Session {
     // Packets wait for `flush`.
     dirty: bool,
     ended: Option<Ended>,
+    /// Keyframe requests sent to the client, taken by the host.
+    pub(super) keyframes_asked: u64,
     #[cfg(test)]
     pub(super) injected: Option<Injected>,
 }
@@ -228,6 +233,7 @@ impl Session {
             connected: false,
             dirty: true,
             ended: None,
+            keyframes_asked: 0,
             #[cfg(test)]
             injected: None,
         };
@@ -391,7 +397,12 @@ impl Session {
     }
 
     /// Does what has fallen due, and sends what waits.
-    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut dyn Outbox, happened: &mut Vec<Happened>) {
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        out: &mut dyn Outbox,
+        happened: &mut Vec<Happened>,
+    ) {
         self.dirty = false;
         if self.silence_due() <= now {
             self.ended.get_or_insert(Ended::Silent);
@@ -451,11 +462,11 @@ impl Session {
     }
 
     /// Asks the client for a keyframe of a source, at most twice a second and layer.
-    pub(super) fn request_keyframe(&mut self, line: usize, ssrc: Option<u32>, now: Instant) -> KeyframeAsked {
-        let Some(source) = self.sources.get_mut(line) else { return KeyframeAsked::No };
+    pub(super) fn request_keyframe(&mut self, line: usize, ssrc: Option<u32>, now: Instant) {
+        let Some(source) = self.sources.get_mut(line) else { return };
         let ssrc = ssrc.or(source.layers.target());
         let Some((_, rid)) = source.rids.iter().find(|(known, _)| Some(*known) == ssrc).copied() else {
-            return KeyframeAsked::No;
+            return;
         };
         let index = match source.throttles.iter().position(|(known, _)| *known == rid) {
             Some(index) => index,
@@ -465,14 +476,13 @@ impl Session {
             }
         };
         let mid = source.mid;
-        if !source.throttles[index].1.request(now) {
-            return KeyframeAsked::Later;
+        if source.throttles[index].1.request(now) {
+            self.send_request(mid, rid);
         }
-        self.send_request(mid, rid);
-        KeyframeAsked::Now
     }
 
     fn send_request(&mut self, mid: Mid, rid: Option<Rid>) {
+        self.keyframes_asked += 1;
         let _ = self.guarded(|rtc| {
             if let Some(stream) = rtc.direct_api().stream_rx_by_mid(mid, rid) {
                 stream.request_keyframe(KeyframeRequestKind::Pli);
@@ -611,7 +621,10 @@ impl Session {
     }
 
     fn on_event(&mut self, event: Event, happened: &mut Vec<Happened>) {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the engine's list is open-ended; only these matter here")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the engine's list is open-ended; only these matter here"
+        )]
         match event {
             Event::RtpPacket(rtp) => {
                 if let Some(packet) = self.place(rtp) {
@@ -689,17 +702,6 @@ impl Drop for Session {
     }
 }
 
-/// What became of a keyframe request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyframeAsked {
-    /// It is on its way.
-    Now,
-    /// It waits for the pause to end.
-    Later,
-    /// There is no such stream yet.
-    No,
-}
-
 /// Says which line carries which source. Without names, audio is the microphone, the first video the camera, the
 /// second the screen.
 fn name_lines(offer: &Offer, wanted: &[Track]) -> Result<Vec<(String, Source)>, OfferFault> {
@@ -767,15 +769,20 @@ mod tests {
 
     #[test]
     fn the_asked_address_stands_for_the_advertised_one_of_its_family() {
-        let candidates: Vec<SocketAddr> =
-            ["203.0.113.1:10000", "203.0.113.2:10000", "[2001:db8::1]:10000"].map(|a| a.parse().unwrap()).to_vec();
+        let candidates: Vec<SocketAddr> = ["203.0.113.1:10000", "203.0.113.2:10000", "[2001:db8::1]:10000"]
+            .map(|a| a.parse().unwrap())
+            .to_vec();
         for (asked, expected) in [
             ("203.0.113.2", "203.0.113.2:10000"),
             ("10.0.0.7", "203.0.113.1:10000"),
             ("::ffff:10.0.0.7", "203.0.113.1:10000"),
             ("fd00::7", "[2001:db8::1]:10000"),
         ] {
-            assert_eq!(candidate_for(&candidates, asked.parse().unwrap()), expected.parse().unwrap(), "{asked}");
+            assert_eq!(
+                candidate_for(&candidates, asked.parse().unwrap()),
+                expected.parse().unwrap(),
+                "{asked}"
+            );
         }
         assert_eq!(candidate_for(&candidates[2..], "10.0.0.7".parse().unwrap()), candidates[2]);
     }

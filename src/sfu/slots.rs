@@ -45,7 +45,8 @@ pub(super) fn assign(
 ) -> Vec<(usize, Option<u64>)> {
     let wanted = |o: &&Offered| o.owner != receiver && only.is_none_or(|only| only == o.owner);
     let present: BTreeSet<u64> = offered.iter().filter(wanted).map(|o| o.source).collect();
-    let carried: BTreeSet<u64> = lines.iter().filter_map(|line| line.from).filter(|s| present.contains(s)).collect();
+    let carried: BTreeSet<u64> =
+        lines.iter().filter_map(|line| line.from).filter(|s| present.contains(s)).collect();
     let mut next = |kind: Kind, after: &mut usize| {
         let found = offered[*after..]
             .iter()
@@ -100,7 +101,9 @@ mod tests {
     use super::*;
 
     fn offered(list: &[(u64, u32, Kind)]) -> Vec<Offered> {
-        list.iter().map(|(source, owner, kind)| Offered { source: *source, owner: *owner, kind: *kind }).collect()
+        list.iter()
+            .map(|(source, owner, kind)| Offered { source: *source, owner: *owner, kind: *kind })
+            .collect()
     }
 
     fn line(kind: Kind, from: Option<u64>) -> Line {
