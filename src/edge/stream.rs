@@ -109,6 +109,8 @@ pub(crate) struct FrontStream {
     /// The transport may hold bytes that a flush must push.
     unflushed: bool,
     eof: bool,
+    /// The request under way was refused before it was read: more of it may come.
+    refused: bool,
     _open: OpenConnection,
 }
 
@@ -129,6 +131,7 @@ impl FrontStream {
             reader_waits: false,
             unflushed: false,
             eof: false,
+            refused: false,
             _open: open,
         }
     }
@@ -159,6 +162,19 @@ impl FrontStream {
         };
         self.cork = Cork::UntilRead;
         self.reader_waits = false;
+    }
+
+    /// Writes a last answer to a request that was refused before it was read, and closes.
+    pub(crate) async fn refuse(&mut self, answer: &[u8]) {
+        self.refused = true;
+        self.gather(answer);
+        Shutdown::shutdown(self).await;
+    }
+
+    /// Puts bytes back in front of what will be read.
+    pub(crate) fn put_back(&mut self, bytes: BytesMut) {
+        debug_assert!(self.ahead.is_empty(), "bytes would change their order");
+        self.ahead = bytes;
     }
 
     /// Takes the fence away and returns what was received of the next request; `None` if the request was not read to
@@ -319,10 +335,13 @@ impl FrontStream {
 
     /// Reads on for a moment, if the client may still be sending.
     async fn linger(&mut self) {
-        if self.eof || (self.fence.is_over() && self.ahead.is_empty()) {
+        let between_requests = matches!(self.fence, Fence::Open) && !self.refused;
+        let quiet = (between_requests || self.fence.is_over()) && self.ahead.is_empty();
+        if self.eof || quiet {
             return;
         }
         self.fence = Fence::Open;
+        self.ahead.clear();
         let mut left = 256 * 1024usize;
         let mut sink = BytesMut::new();
         while let Ok(n) = self.fill(&mut sink).await {
@@ -359,11 +378,7 @@ impl Io {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Io::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Io::Tls(tls) => match Pin::new(tls).poll_read(cx, buf) {

@@ -156,8 +156,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn certified_key(files: &CertificateFiles) -> Result<Arc<CertifiedKey>, TlsError> {
     let shown = |path: &Path| path.display().to_string();
-    let chain_error =
-        |reason: String| TlsError::Chain { path: shown(&files.cert), reason };
+    let chain_error = |reason: String| TlsError::Chain { path: shown(&files.cert), reason };
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .map_err(|e| chain_error(e.to_string()))?
         .collect::<Result<Vec<_>, _>>()
@@ -205,8 +204,8 @@ fn self_signed() -> Result<Arc<CertifiedKey>, TlsError> {
 
 /// The host's name and the addresses of its interfaces.
 fn machine_names() -> Vec<String> {
-    let uname = rustix::system::uname();
-    let host = uname.nodename().to_str().unwrap_or_default().to_ascii_lowercase();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim().to_ascii_lowercase();
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
     let host = (!host.is_empty() && host.len() <= 253 && host.bytes().all(legal)).then_some(host);
     let addresses = if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|i| i.ip());
@@ -244,8 +243,9 @@ mod tests {
     use super::*;
 
     fn key(names: &[&str]) -> Arc<CertifiedKey> {
-        let made = rcgen::generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
-            .unwrap();
+        let made =
+            rcgen::generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
+                .unwrap();
         let der = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         Arc::new(CertifiedKey::from_der(vec![made.cert.der().clone()], der, &provider()).unwrap())
     }
@@ -294,7 +294,8 @@ mod tests {
 
     #[test]
     fn days_become_dates() {
-        for (days, expected) in [(0, (1970, 1, 1)), (58, (1970, 2, 28)), (19_782, (2024, 2, 29)), (20_819, (2027, 1, 1))]
+        for (days, expected) in
+            [(0, (1970, 1, 1)), (58, (1970, 2, 28)), (19_782, (2024, 2, 29)), (20_819, (2027, 1, 1))]
         {
             assert_eq!(civil(days), expected);
         }
