@@ -2,3 +2,6 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+
+mod edge_head_guard;
+mod edge_proxy;

@@ -1,1 +1,3 @@
 //! Parts that tests share.
+
+pub mod edge_rig;
