@@ -15,3 +15,5 @@ mod tidy;
 mod pool_follows_its_nodes;
 mod rooms_simulation;
 mod rooms_under_threads;
+mod edge_head_guard;
+mod edge_proxy;
