@@ -110,11 +110,11 @@ export class Preview {
     }
 
     const list = this.#root.querySelector("#preview-faults");
-    list.replaceChildren(...["camera", "microphone"].filter((source) => faults[source] !== null).map((source) => {
+    list.replaceChildren(...together(faults).map(({ title, cure }) => {
       const item = document.createElement("li");
-      const title = document.createElement("strong");
-      title.textContent = faults[source].title;
-      item.append(title, ` ${faults[source].cure}`);
+      const strong = document.createElement("strong");
+      strong.textContent = title;
+      item.append(strong, ` ${cure}`);
       return item;
     }));
     const sends = ["microphone", "camera"].filter((source) => this.#media.isOn(source));
@@ -124,4 +124,10 @@ export class Preview {
       2: "",
     }[sends.length];
   }
+}
+
+// One fault of both devices is told once.
+function together({ camera, microphone }) {
+  if (camera !== null && camera.both && camera.both === microphone?.both) return [{ title: camera.both, cure: camera.cure }];
+  return [camera, microphone].filter((fault) => fault !== null);
 }
