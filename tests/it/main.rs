@@ -8,5 +8,8 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod conference_e2e;
 mod kit_media;
+mod media_workers;
 mod tidy;
+mod whip;
