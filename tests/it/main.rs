@@ -8,8 +8,14 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod admin;
 mod conference_e2e;
+mod health;
 mod kit_media;
 mod media_workers;
+mod memory;
+mod reload;
+mod shutdown;
+mod sticky_rooms;
 mod tidy;
 mod whip;
