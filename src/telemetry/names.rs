@@ -19,10 +19,62 @@ pub const CONFIG_LAST_RELOAD_OK: &str = "roomgate_config_last_reload_success";
 // --- edge ---
 
 // --- rooms ---
+/// Gauge: rooms that have a place.
+pub const ROOMS_PLACED: &str = "roomgate_rooms_placed";
+/// Gauge: rooms that an open stream holds.
+pub const ROOMS_HELD: &str = "roomgate_rooms_held";
+/// Counter: places granted to rooms that had none.
+pub const ROOMS_GRANTED: &str = "roomgate_rooms_granted_total";
+/// Counter, label `reason` (`node_down`, `node_removed`): rooms placed anew.
+pub const ROOMS_REPLACED: &str = "roomgate_rooms_replaced_total";
+/// Counter: places that ended after their linger.
+pub const ROOMS_EXPIRED: &str = "roomgate_rooms_expired_total";
+/// Counter: rooms placed without being kept, because the table was full.
+pub const ROOMS_TABLE_FULL: &str = "roomgate_rooms_table_full_total";
+/// Counter: requests for a room whose pool has no node that can serve.
+pub const ROOMS_NO_NODE: &str = "roomgate_rooms_no_node_total";
+/// Counter, label `reason` (`too_long`, `escape`, `not_utf8`, `control`): room names that were refused.
+pub const ROOMS_KEY_ERRORS: &str = "roomgate_rooms_key_errors_total";
 
 // --- pool ---
+/// Gauge, labels `pool`, `node`: 1 if the node can serve.
+pub const POOL_NODE_UP: &str = "roomgate_pool_node_up";
+/// Counter, labels `pool`, `node`, `result` (`pass`, `fail`, `connect_fail`): checks, and connects that failed.
+pub const POOL_CHECKS: &str = "roomgate_pool_checks_total";
+/// Counter, labels `pool`, `node`, `to` (`up`, `down`): changes of a node's state.
+pub const POOL_TRANSITIONS: &str = "roomgate_pool_transitions_total";
+/// Gauge, labels `pool`, `node`: open requests and streams.
+pub const POOL_OPEN: &str = "roomgate_pool_open";
 
 // --- media ---
+/// Gauge, label `worker`: 1 while the worker's thread runs.
+pub const MEDIA_WORKER_UP: &str = "roomgate_media_worker_up";
+/// Counter, labels `worker`, `direction` (`in`, `out`): datagrams through the media port.
+pub const MEDIA_DATAGRAMS: &str = "roomgate_media_datagrams_total";
+/// Counter, labels `worker`, `direction`: UDP payload bytes through the media port.
+pub const MEDIA_BYTES: &str = "roomgate_media_bytes_total";
+/// Counter, labels `worker`, `direction`: receive and send system calls.
+pub const MEDIA_SYSCALLS: &str = "roomgate_media_syscalls_total";
+/// Counter, label `worker`: datagrams sent together with others in one system call (GSO).
+pub const MEDIA_DATAGRAMS_BATCHED: &str = "roomgate_media_datagrams_batched_total";
+/// Counter, labels `worker`, `direction`: datagrams that moved between workers.
+pub const MEDIA_RING_DATAGRAMS: &str = "roomgate_media_ring_datagrams_total";
+/// Counter, labels `worker`, `reason`: datagrams dropped by a worker.
+pub const MEDIA_DATAGRAMS_DROPPED: &str = "roomgate_media_datagrams_dropped_total";
+/// Counter, label `worker`: datagrams dropped by the kernel because a receive buffer was full.
+pub const MEDIA_SOCKET_DROPPED: &str = "roomgate_media_socket_dropped_total";
+/// Gauge, label `worker`: validated flows.
+pub const MEDIA_FLOWS: &str = "roomgate_media_flows";
+/// Gauge, label `worker`: STUN requests whose answer has not been seen.
+pub const MEDIA_PENDING: &str = "roomgate_media_pending_requests";
+/// Gauge, label `worker`: receive buffers made, 64 KiB each.
+pub const MEDIA_BUFFERS: &str = "roomgate_media_receive_buffers";
+/// Counter, label `worker`: turns of the worker's loop.
+pub const MEDIA_TURNS: &str = "roomgate_media_turns_total";
+/// Gauge, label `worker`: 99th percentile of the loop's turns in the last second.
+pub const MEDIA_TURN_P99_SECONDS: &str = "roomgate_media_turn_p99_seconds";
+/// Gauge, label `worker`: longest turn of the loop in the last second.
+pub const MEDIA_TURN_MAX_SECONDS: &str = "roomgate_media_turn_max_seconds";
 
 // --- sfu ---
 
