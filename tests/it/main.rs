@@ -10,10 +10,19 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod admin;
+mod conference_e2e;
+mod health;
 mod kit_media;
+mod media_workers;
+mod memory;
+mod reload;
+mod shutdown;
+mod sticky_rooms;
 mod tidy;
 mod pool_follows_its_nodes;
 mod rooms_simulation;
 mod rooms_under_threads;
 mod edge_head_guard;
 mod edge_proxy;
+mod whip;

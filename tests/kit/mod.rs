@@ -6,6 +6,7 @@
 pub(crate) mod backends;
 pub(crate) mod browser;
 pub(crate) mod client;
+pub(crate) mod conference;
 pub(crate) mod config;
 pub(crate) mod media_client;
 
