@@ -17,10 +17,60 @@ pub const CONFIG_GENERATION: &str = "roomgate_config_generation";
 pub const CONFIG_LAST_RELOAD_OK: &str = "roomgate_config_last_reload_success";
 
 // --- edge ---
+/// Gauge: client connections that are open.
+pub const EDGE_CONNECTIONS: &str = "roomgate_edge_connections";
+/// Counter: client connections that were accepted.
+pub const EDGE_CONNECTIONS_TOTAL: &str = "roomgate_edge_connections_total";
+/// Counter, label `reason` (`full`): client connections that were closed at once.
+pub const EDGE_CONNECTIONS_REFUSED: &str = "roomgate_edge_connections_refused_total";
+/// Counter: failures of accept itself, such as missing descriptors.
+pub const EDGE_ACCEPT_ERRORS: &str = "roomgate_edge_accept_errors_total";
+/// Counter, label `result` (`ok`, `timeout`, `closed`, `failed`): TLS handshakes.
+pub const EDGE_HANDSHAKES: &str = "roomgate_edge_handshakes_total";
+/// Counter, label `reason` (see `wire::http_head::Refusal`): request heads that were refused.
+pub const EDGE_HEADS_REFUSED: &str = "roomgate_edge_heads_refused_total";
+/// Counter, label `class` (`1xx` to `5xx`, `none` when the client left first): requests by their answer.
+pub const EDGE_REQUESTS: &str = "roomgate_edge_requests_total";
+/// Histogram, seconds: from the request head to the head of the node's answer.
+pub const EDGE_RESPONSE_SECONDS: &str = "roomgate_edge_response_seconds";
+/// Counter: connects to nodes that failed.
+pub const EDGE_CONNECT_FAILURES: &str = "roomgate_edge_connect_failures_total";
+/// Gauge: WebSocket tunnels that are open.
+pub const EDGE_TUNNELS: &str = "roomgate_edge_tunnels";
+/// Counter: WebSocket tunnels that were opened.
+pub const EDGE_TUNNELS_TOTAL: &str = "roomgate_edge_tunnels_total";
+/// Counter, label `reason` (`ended`, `idle`, `stopping`, `node_down`, `error`): tunnels by why they ended.
+pub const EDGE_TUNNELS_CLOSED: &str = "roomgate_edge_tunnels_closed_total";
+/// Counter, label `direction` (`from_client`, `from_node`): bytes through tunnels.
+pub const EDGE_TUNNEL_BYTES: &str = "roomgate_edge_tunnel_bytes_total";
 
 // --- rooms ---
+/// Gauge: rooms that have a place.
+pub const ROOMS_PLACED: &str = "roomgate_rooms_placed";
+/// Gauge: rooms that an open stream holds.
+pub const ROOMS_HELD: &str = "roomgate_rooms_held";
+/// Counter: places granted to rooms that had none.
+pub const ROOMS_GRANTED: &str = "roomgate_rooms_granted_total";
+/// Counter, label `reason` (`node_down`, `node_removed`): rooms placed anew.
+pub const ROOMS_REPLACED: &str = "roomgate_rooms_replaced_total";
+/// Counter: places that ended after their linger.
+pub const ROOMS_EXPIRED: &str = "roomgate_rooms_expired_total";
+/// Counter: rooms placed without being kept, because the table was full.
+pub const ROOMS_TABLE_FULL: &str = "roomgate_rooms_table_full_total";
+/// Counter: requests for a room whose pool has no node that can serve.
+pub const ROOMS_NO_NODE: &str = "roomgate_rooms_no_node_total";
+/// Counter, label `reason` (`too_long`, `escape`, `not_utf8`, `control`): room names that were refused.
+pub const ROOMS_KEY_ERRORS: &str = "roomgate_rooms_key_errors_total";
 
 // --- pool ---
+/// Gauge, labels `pool`, `node`: 1 if the node can serve.
+pub const POOL_NODE_UP: &str = "roomgate_pool_node_up";
+/// Counter, labels `pool`, `node`, `result` (`pass`, `fail`, `connect_fail`): checks, and connects that failed.
+pub const POOL_CHECKS: &str = "roomgate_pool_checks_total";
+/// Counter, labels `pool`, `node`, `to` (`up`, `down`): changes of a node's state.
+pub const POOL_TRANSITIONS: &str = "roomgate_pool_transitions_total";
+/// Gauge, labels `pool`, `node`: open requests and streams.
+pub const POOL_OPEN: &str = "roomgate_pool_open";
 
 // --- media ---
 /// Gauge, label `worker`: 1 while the worker's thread runs.

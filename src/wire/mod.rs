@@ -5,3 +5,8 @@ pub mod demux;
 pub mod rtp;
 pub mod stun;
 pub mod ufrag;
+
+pub mod http_body;
+pub mod http_head;
+pub mod san;
+pub mod ws_frame;

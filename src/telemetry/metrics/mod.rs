@@ -10,7 +10,7 @@ mod sfu;
 pub use config::ConfigMetrics;
 pub use edge::EdgeMetrics;
 pub use media::{MediaMetrics, MediaSample, MediaSource};
-pub use pool::PoolMetrics;
+pub use pool::{NodeMetrics, PoolMetrics};
 pub use rooms::RoomMetrics;
 pub use sfu::SfuMetrics;
 

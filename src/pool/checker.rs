@@ -1,0 +1,217 @@
+//! Runs the checks: one task for each node, started and ended as the pools change.
+//!
+//! A second small task for each node waits for it to go down, whoever found out (a check, a failed connect, a reload),
+//! and says so to whoever has rooms there.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::health::NodeState;
+use super::node::{Node, Target};
+use super::probe;
+use super::{Pool, Pools, WorkerProbe};
+use crate::clock;
+use crate::config::settings::{CheckSettings, Name};
+use crate::tasks::Tasks;
+
+/// What is called each time a node goes down or leaves its pool.
+pub type OnDown = Arc<dyn Fn(&Arc<Node>) + Send + Sync>;
+
+/// Checks all nodes of all pools.
+pub struct Checker {
+    pools: Pools,
+    workers: Option<Arc<dyn WorkerProbe>>,
+    on_down: OnDown,
+    tasks: Tasks,
+    watched: BTreeMap<(Name, Name), Watched>,
+}
+
+impl Checker {
+    /// Starts checking on the current runtime, until the process stops. Without `workers`, embedded nodes stay as
+    /// they are.
+    pub fn start(pools: Pools, workers: Option<Arc<dyn WorkerProbe>>, on_down: OnDown, tasks: &Tasks) {
+        let checker = Self { pools, workers, on_down, tasks: tasks.clone(), watched: BTreeMap::new() };
+        tasks.spawn(checker.run());
+    }
+
+    async fn run(mut self) {
+        let mut changes = self.pools.subscribe();
+        let stopping = self.tasks.stopping().clone();
+        loop {
+            changes.mark_unchanged();
+            self.reconcile();
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { break },
+                () = stopping.cancelled() => break,
+            }
+        }
+        for watched in self.watched.values() {
+            watched.end.cancel();
+        }
+    }
+
+    /// Starts what is missing and ends what nobody wants any more.
+    fn reconcile(&mut self) {
+        let mut wanted = BTreeMap::new();
+        for pool in self.pools.all() {
+            for node in &pool.nodes {
+                let plan = Plan::of(&pool, node);
+                wanted.insert((Arc::clone(&pool.name), Arc::clone(&node.name)), (Arc::clone(node), plan));
+            }
+        }
+        let mut had = std::mem::take(&mut self.watched);
+        for (name, (node, plan)) in wanted {
+            let before = had.remove(&name);
+            let known = before.as_ref().is_some_and(|b| Arc::ptr_eq(&b.node, &node));
+            let watched = match before {
+                Some(before) if known && before.plan == plan => before,
+                before => {
+                    if let Some(before) = before {
+                        before.end.cancel();
+                    }
+                    if !known {
+                        self.tasks.spawn(tell_when_down(
+                            Arc::clone(&node),
+                            Arc::clone(&self.on_down),
+                            self.tasks.stopping().clone(),
+                        ));
+                    }
+                    self.check(node, plan)
+                }
+            };
+            self.watched.insert(name, watched);
+        }
+        for gone in had.values() {
+            gone.end.cancel();
+        }
+    }
+
+    fn check(&self, node: Arc<Node>, plan: Plan) -> Watched {
+        let end = self.tasks.stopping().child_token();
+        let watched = Watched { node: Arc::clone(&node), plan: plan.clone(), end: end.clone() };
+        let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match plan {
+            Plan::Http(check) => Box::pin(check_http(node, check)),
+            Plan::Reconnect => Box::pin(reconnect(node)),
+            Plan::Worker(worker) => match &self.workers {
+                Some(workers) => Box::pin(check_worker(node, worker, Arc::clone(workers))),
+                None => return watched,
+            },
+        };
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = end.cancelled() => {}
+            }
+        });
+        watched
+    }
+}
+
+struct Watched {
+    node: Arc<Node>,
+    plan: Plan,
+    end: CancellationToken,
+}
+
+/// How one node is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Plan {
+    /// By HTTP, always.
+    Http(CheckSettings),
+    /// By TCP, while it is down: it has no check, but a failed connect took it down.
+    Reconnect,
+    /// By asking this process's worker.
+    Worker(u8),
+}
+
+impl Plan {
+    fn of(pool: &Pool, node: &Node) -> Self {
+        match (&node.target, pool.check()) {
+            (Target::Http { .. }, Some(check)) => Plan::Http(check.clone()),
+            (Target::Http { .. }, None) => Plan::Reconnect,
+            (Target::Embedded { worker }, _) => Plan::Worker(*worker),
+        }
+    }
+}
+
+async fn check_http(node: Arc<Node>, check: CheckSettings) {
+    let Target::Http { host, port } = &node.target else { return };
+    // A new node waits for its first pass, so the first check comes soon; spread, so that a reload with a thousand
+    // nodes does not ask all of them at once.
+    tokio::time::sleep(check.every.mul_f64(rand::random_range(0.0..JITTER))).await;
+    loop {
+        let started = clock::now();
+        let outcome = probe::http::check(host, *port, &check.path, check.timeout).await;
+        let ended = clock::now();
+        node.report(outcome, ended);
+        tokio::time::sleep(jittered(check.every).saturating_sub(ended.duration_since(started))).await;
+    }
+}
+
+async fn reconnect(node: Arc<Node>) {
+    let Target::Http { host, port } = &node.target else { return };
+    loop {
+        node.down().await;
+        if node.is_removed() {
+            return;
+        }
+        while node.state() == NodeState::Down {
+            tokio::time::sleep(jittered(RECONNECT_EVERY)).await;
+            let outcome = probe::tcp::check(host, *port, RECONNECT_TIMEOUT).await;
+            node.report(outcome, clock::now());
+        }
+    }
+}
+
+async fn check_worker(node: Arc<Node>, worker: u8, workers: Arc<dyn WorkerProbe>) {
+    let mut ticks = tokio::time::interval(WORKER_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = clock::now();
+        let health = if worker < workers.workers() {
+            workers.health(worker, now)
+        } else {
+            Err(format!("this process has {} workers", workers.workers()))
+        };
+        node.set_embedded(health, now);
+    }
+}
+
+/// Calls `on_down` for each time the node goes down; ends when it is removed.
+async fn tell_when_down(node: Arc<Node>, on_down: OnDown, stopping: CancellationToken) {
+    let mut changes = node.subscribe();
+    let mut term = 0;
+    loop {
+        let status = *changes.borrow_and_update();
+        if status.term != term {
+            term = status.term;
+            on_down(&node);
+        }
+        if status.removed {
+            return;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+fn jittered(every: Duration) -> Duration {
+    every.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))
+}
+
+/// A tenth to either side, so that edges and nodes do not march in step.
+const JITTER: f64 = 0.1;
+
+/// How often a node without a check is dialled while it is down.
+const RECONNECT_EVERY: Duration = Duration::from_secs(2);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A worker that stalls must be seen within a second.
+const WORKER_EVERY: Duration = Duration::from_millis(100);

@@ -1,0 +1,4 @@
+//! Asks nodes how they are, one connection for each question.
+
+pub mod http;
+pub mod tcp;
