@@ -10,6 +10,7 @@ mod kit;
 
 mod admin;
 mod conference_e2e;
+mod corpora;
 mod health;
 mod kit_media;
 mod media_workers;
