@@ -15,7 +15,7 @@ use std::time::Duration;
 pub type Name = Arc<str>;
 
 /// The whole configuration of one edge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Who this edge is.
     pub edge: EdgeIdentity,
@@ -126,7 +126,7 @@ pub enum Advertise {
 }
 
 /// Sites by host name: exact names first, then `"*"`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SiteTable {
     /// Exact host names, lower case, without a port.
     pub exact: BTreeMap<Name, Arc<SiteSettings>>,

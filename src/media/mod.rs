@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod drops;
 pub mod host;
 mod identity;
+pub mod relay;
 mod report;
 mod ring;
 mod socket;

@@ -1,4 +1,12 @@
 //! Bytes and values: borrowed, bounded, pure. Nothing here panics on hostile bytes.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod demux;
+pub mod rtp;
+pub mod stun;
 pub mod ufrag;
+
+pub mod http_body;
+pub mod http_head;
+pub mod san;
+pub mod ws_frame;

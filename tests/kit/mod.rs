@@ -54,3 +54,6 @@ pub(crate) fn long(test: &str) -> bool {
     }
     long
 }
+//! Parts that tests share.
+
+pub mod edge_rig;

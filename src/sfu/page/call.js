@@ -61,16 +61,13 @@ export class Call {
   #restarts = 0;
   #timer = 0;
   #participants = 1;
+  #dtls = null;
   #closed = false;
 
   constructor(handlers) {
     this.#handlers = handlers;
     this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
     this.pc.addEventListener("iceconnectionstatechange", () => this.#onIce());
-    this.pc.addEventListener("connectionstatechange", () => {
-      // DTLS failed: ICE cannot mend that.
-      if (this.pc.connectionState === "failed" && this.pc.iceConnectionState === "connected") this.#die("The encrypted connection could not be set up.");
-    });
   }
 
   /** Sends the first offer: these local tracks (null: none) and at least so many receive lines. */
@@ -259,6 +256,7 @@ export class Call {
     if (this.#closed) return;
     this.#pending = null;
     this.ports = portsOf(sdp);
+    this.#watchDtls();
     for (const source of ["microphone", "camera", "screen"]) {
       if (this.#muted[source] && this.#senders[source]?.direction === "sendonly") this.#handlers.send({ type: "mute", source, muted: true });
     }
@@ -269,6 +267,17 @@ export class Call {
   }
 
   // --- transport ---
+
+  // One transport carries all lines. When DTLS on it has failed or was ended by the server, ICE cannot mend that.
+  #watchDtls() {
+    const transport = this.pc.getTransceivers()[0]?.receiver.transport ?? null;
+    if (transport === null || transport === this.#dtls) return;
+    this.#dtls = transport;
+    transport.addEventListener("statechange", () => {
+      if (transport.state === "failed") this.#die("The encrypted connection could not be set up.");
+      if (transport.state === "closed") this.#die("The service ended the media connection.");
+    });
+  }
 
   #onIce() {
     switch (this.pc.iceConnectionState) {

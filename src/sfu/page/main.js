@@ -107,7 +107,7 @@ function join() {
       signalling?.restart("The page met a fault and joins again.");
     })),
     onWait,
-    onEnd: ({ kind, text }) => finish("failed", kind === "ended" ? "The call has ended" : "You could not join", text),
+    onEnd: ({ kind, text }) => finish("failed", kind === "ended" ? "The call has ended" : shown ? "You are no longer in the room" : "You could not join", text),
   });
   signalling.start();
 }

@@ -8,7 +8,10 @@ const SCREEN = { video: { frameRate: { ideal: 15, max: 30 } }, audio: false };
 
 const NOUN = { microphone: "microphone", camera: "camera", screen: "screen" };
 
-/** Returns `{ title, cure }` for a DOMException of getUserMedia or getDisplayMedia. `what`: `microphone`, `camera` or `screen`. */
+/**
+ * Returns `{ title, cure }` for a DOMException of getUserMedia or getDisplayMedia; `both` is the title when camera and
+ * microphone share the fault. `what`: `microphone`, `camera` or `screen`.
+ */
 export function explain(error, what) {
   const noun = NOUN[what];
   if (what === "screen") {
@@ -23,11 +26,11 @@ export function explain(error, what) {
   }
   switch (error.name) {
     case "NotAllowedError":
-      return { title: `The ${noun} is not allowed.`, cure: "Allow it in the browser: use the icon left of the address, then reload. On some systems the browser itself needs leave too, in the system's privacy settings." };
+      return { title: `The ${noun} is not allowed.`, both: "Camera and microphone are not allowed.", cure: "Allow it in the browser: use the icon left of the address, then reload. On some systems the browser itself needs leave too, in the system's privacy settings." };
     case "SecurityError":
       return { title: `The browser forbids the ${noun} on this page.`, cure: "A policy of the browser or of the organisation switched it off. Ask whoever manages this device." };
     case "NotFoundError":
-      return { title: `No ${noun} was found.`, cure: "Plug one in: it is picked up by itself. You can join without one." };
+      return { title: `No ${noun} was found.`, both: "No camera and no microphone were found.", cure: "Plug one in: it is picked up by itself. You can join without one." };
     case "NotReadableError":
       return { title: `The ${noun} is in use or does not answer.`, cure: "Close other programs and tabs that use it, or unplug it and plug it in again." };
     case "OverconstrainedError":
@@ -38,7 +41,7 @@ export function explain(error, what) {
       return { title: `The ${noun} cannot be opened while this page is in the background.`, cure: "Come back to this tab and try again." };
     case "TypeError":
     case "NotSupportedError":
-      return { title: `This page cannot ask for a ${noun}.`, cure: "Browsers hand out cameras and microphones only to pages on https:// (or localhost)." };
+      return { title: `This page cannot ask for a ${noun}.`, both: "This page cannot ask for camera and microphone.", cure: "Browsers hand out cameras and microphones only to pages on https:// (or localhost)." };
     default:
       return { title: `The ${noun} cannot be opened.`, cure: `The browser says: ${error.message || error.name}` };
   }

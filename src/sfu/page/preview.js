@@ -17,13 +17,11 @@ export function bindDevices(root, media, onSpeaker) {
     for (const [kind, select] of Object.entries(selects)) {
       const devices = media.devices[kind];
       const options = devices.map((device, index) => new Option(device.label || `${KINDS[kind]} ${index + 1}`, device.id));
-      if (devices.length === 0) options.push(new Option(kind === "speaker" ? "Chosen by the system" : "None found", ""));
       select.replaceChildren(...options);
-      select.disabled = devices.length === 0;
+      select.closest(".field").hidden = devices.length === 0 || (kind === "speaker" && !media.canChooseSpeaker);
       const current = media.tracks[kind]?.getSettings().deviceId ?? media.chosen[kind];
       if (devices.some((device) => device.id === current)) select.value = current;
     }
-    selects.speaker.closest(".field").hidden = !media.canChooseSpeaker;
   };
   for (const [kind, select] of Object.entries(selects)) {
     select.addEventListener("change", async () => {
@@ -93,6 +91,7 @@ export class Preview {
     if (shown !== tracks.camera) video.srcObject = tracks.camera === null ? null : new MediaStream([tracks.camera]);
     this.#root.querySelector(".preview-stage").classList.toggle("has-video", tracks.camera !== null);
     this.#meter.attach(tracks.microphone);
+    this.#bar.hidden = tracks.microphone === null;
 
     const name = this.#name.value.trim();
     const avatar = this.#root.querySelector(".preview-stage .initials");
@@ -110,11 +109,11 @@ export class Preview {
     }
 
     const list = this.#root.querySelector("#preview-faults");
-    list.replaceChildren(...["camera", "microphone"].filter((source) => faults[source] !== null).map((source) => {
+    list.replaceChildren(...together(faults).map(({ title, cure }) => {
       const item = document.createElement("li");
-      const title = document.createElement("strong");
-      title.textContent = faults[source].title;
-      item.append(title, ` ${faults[source].cure}`);
+      const strong = document.createElement("strong");
+      strong.textContent = title;
+      item.append(strong, ` ${cure}`);
       return item;
     }));
     const sends = ["microphone", "camera"].filter((source) => this.#media.isOn(source));
@@ -124,4 +123,10 @@ export class Preview {
       2: "",
     }[sends.length];
   }
+}
+
+// One fault of both devices is told once.
+function together({ camera, microphone }) {
+  if (camera !== null && camera.both && camera.both === microphone?.both) return [{ title: camera.both, cure: camera.cure }];
+  return [camera, microphone].filter((fault) => fault !== null);
 }
