@@ -22,7 +22,10 @@ pub(super) fn read(reference: &SecretRef, base: &Path) -> Result<Secret, Wrong> 
         SecretRef::Env(name) => match std::env::var_os(name) {
             Some(value) => value.into_encoded_bytes(),
             None => {
-                return Err((format!("the environment has no {name}"), format!("set {name}, or use `file:`")));
+                return Err((
+                    format!("the environment has no {name}"),
+                    format!("set {name}, or use `file:`"),
+                ));
             }
         },
     };

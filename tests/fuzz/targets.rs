@@ -23,7 +23,9 @@ pub fn stun(data: &[u8]) {
         assert_eq!(Class::of(data), Class::Stun, "what parses as STUN is classed as STUN");
         if let Some(username) = message.username {
             let whole = username.server.len() + 1 + username.client.len();
-            assert!(whole <= USERNAME_BYTES_MAX && !username.server.is_empty() && !username.client.is_empty());
+            assert!(
+                whole <= USERNAME_BYTES_MAX && !username.server.is_empty() && !username.client.is_empty()
+            );
             assert!(!username.server.contains(&b':'), "the first colon divides");
         }
     }

@@ -5,25 +5,23 @@
 #![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-#![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
-
 #[path = "../kit/mod.rs"]
 mod kit;
 
 mod admin;
 mod conference_e2e;
 mod corpora;
+mod edge_head_guard;
+mod edge_proxy;
 mod health;
 mod kit_media;
 mod media_workers;
 mod memory;
+mod pool_follows_its_nodes;
 mod reload;
+mod rooms_simulation;
+mod rooms_under_threads;
 mod shutdown;
 mod sticky_rooms;
 mod tidy;
-mod pool_follows_its_nodes;
-mod rooms_simulation;
-mod rooms_under_threads;
-mod edge_head_guard;
-mod edge_proxy;
 mod whip;
