@@ -20,7 +20,8 @@ use webrtc_util::marshal::Unmarshal;
 pub fn stun(data: &[u8]) {
     let message = Message::parse(data);
     if let Some(message) = message {
-        assert_eq!(Class::of(data), Class::Stun, "what parses as STUN is classed as STUN");
+        // Methods beyond those that share the port have first bytes of other protocols (RFC 7983 section 7).
+        assert_eq!(Class::of(data) == Class::Stun, data[0] < 4);
         if let Some(username) = message.username {
             let whole = username.server.len() + 1 + username.client.len();
             assert!(
@@ -74,6 +75,11 @@ pub fn rtp_header(data: &[u8]) {
     }
     let elements: Vec<_> = header.extension.iter().flat_map(|extension| extension.elements()).collect();
     assert!(elements.iter().all(|element| element.data.len() <= 255));
+    // The oracle reads on where RFC 8285 section 4.2 ends an extension, up to a panic: it gets none of those.
+    let ended = |data: &[u8]| data.iter().any(|byte| matches!(byte, 0x01..=0x0f | 0xf0..=0xff));
+    if header.extension.is_some_and(|extension| extension.profile == 0xBEDE && ended(extension.data)) {
+        return;
+    }
     let mut rest = data;
     let Ok(oracle) = rtp::header::Header::unmarshal(&mut rest) else { return };
     assert_eq!(oracle.marker, header.marker);
@@ -82,9 +88,10 @@ pub fn rtp_header(data: &[u8]) {
     assert_eq!(oracle.timestamp, header.timestamp);
     assert_eq!(oracle.ssrc, header.ssrc);
     assert_eq!(oracle.csrc, header.csrcs().collect::<Vec<_>>());
-    for element in elements {
-        // The oracle gives the first of several with one id.
-        assert!(oracle.extensions.iter().any(|theirs| theirs.id == element.id), "the oracle knows it too");
+    // Of the two-byte forms, the oracle knows the first profile only.
+    if header.extension.is_some_and(|extension| matches!(extension.profile, 0xBEDE | 0x1000)) {
+        let theirs = oracle.extensions.iter().map(|extension| (extension.id, &extension.payload[..]));
+        assert!(theirs.eq(elements.iter().map(|element| (element.id, element.data))), "the same elements");
     }
 }
 
