@@ -102,7 +102,7 @@ impl<'a> Check<'a> {
         let EdgeChoice::Run(chosen) = choice else { return alone };
         let Some(chosen) = chosen else {
             let cure = format!("say `--edge NAME`; known: {}", names.join(", "));
-            self.fault(edges_at, "the file has `edges`: which one is this?", cure);
+            self.fault(edges_at, "the file has `edges`, and nothing says which one this is", cure);
             return alone;
         };
         let Some((_, name, edge)) = self.edge_files().find(|(_, name, _)| &***name == chosen) else {
@@ -111,8 +111,8 @@ impl<'a> Check<'a> {
             return alone;
         };
         let id = edge.value.id.get().and_then(|id| u16::try_from(id.0).ok()).unwrap_or(0);
-        let public = edge.value.public.value.items.iter().map(|ip| ip.value.0).collect();
-        EdgeIdentity { name: Some(name.clone()), id, public }
+        let public = edge.value.public.get().map(|list| list.items.iter().map(|ip| ip.value.0).collect());
+        EdgeIdentity { name: Some(name.clone()), id, public: public.unwrap_or_default() }
     }
 
     /// What several edges cannot do: place embedded rooms without a shared store (each room would be on every edge).
@@ -144,7 +144,7 @@ impl<'a> Check<'a> {
         }
         let mut listeners = BTreeMap::new();
         let Some(names) = file.listeners.get() else { return listeners };
-        for (at, name, listener) in names.iter() {
+        for (_, name, listener) in names.iter() {
             let path = format!("listeners.{name}");
             let listener = &listener.value;
             let tls = match &listener.tls {
@@ -154,7 +154,7 @@ impl<'a> Check<'a> {
             let redirect = self.redirect(&path, listener);
             let settings = ListenerSettings {
                 name: name.clone(),
-                bind: self.bind(at, &path, listener.bind.get()),
+                bind: self.bind(&path, &listener.bind),
                 tls,
                 redirect,
                 limits: ListenerLimits {
@@ -170,8 +170,9 @@ impl<'a> Check<'a> {
     }
 
     /// Returns the addresses, of which there must be one.
-    fn bind(&mut self, at: Mark, path: &str, bind: Option<&List<Bind>>) -> Vec<SocketAddr> {
-        let Some(binds) = bind else { return Vec::new() };
+    fn bind(&mut self, path: &str, bind: &Given<List<Bind>>) -> Vec<SocketAddr> {
+        let Some((at, binds)) = bind.full() else { return Vec::new() };
+        let binds = &binds.value;
         if binds.is_empty() {
             self.fault(at, format!("{path}.bind: no address"), "add one: [\":8443\"]");
         }
@@ -261,12 +262,12 @@ impl<'a> Check<'a> {
             }
             return None;
         };
-        if self.embedded_pools().next().is_none() && file.pools.get().is_some() {
+        if self.embedded_pools().next().is_none() && self.pools_are_clear() {
             let cure = "remove it, or add a pool with `embedded: auto`";
             self.fault(at, "media: no pool is embedded, so nothing is reached through it", cure);
         }
         let MediaFile { bind, advertise, key, sessions, selftest, .. } = &media.value;
-        let bind = self.bind(at, "media", bind.get());
+        let bind = self.bind("media", bind);
         let port = bind.first().map_or(0, SocketAddr::port);
         let advertise_settings = match &advertise.value {
             AdvertiseFile::Auto => Advertise::Auto,
@@ -279,7 +280,11 @@ impl<'a> Check<'a> {
             }
         };
         if advertise_settings == Advertise::Auto {
-            for (at, name, _) in self.edge_files().filter(|(_, _, edge)| edge.value.public.value.is_empty()) {
+            for (at, name, _) in self.edge_files().filter(|(_, _, edge)| match &edge.value.public {
+                Given::No => true,
+                Given::Faulty => false,
+                Given::Yes(_, list) => list.value.is_empty(),
+            }) {
                 let message = format!("edges.{name} has no `public`, and `media.advertise` is auto");
                 self.fault(at, message, "add `public`: the addresses that clients reach this edge at");
             }

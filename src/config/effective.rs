@@ -25,11 +25,12 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
         edges.sort_by_key(|(_, name, _)| (*name).clone());
         let mut map = Map::default();
         for (_, name, edge) in edges {
-            let public = edge.value.public.value.items.iter().map(|ip| ip.value.0.to_string());
-            let edge = Map::default()
-                .with("id", edge.value.id.get().map_or(0, |id| id.0))
-                .with("public", list(public));
-            map.put(name, edge);
+            let id = edge.value.id.get().map_or(0, |id| id.0);
+            let mut edge_map = Map::default().with("id", id);
+            if let Some(public) = edge.value.public.get() {
+                edge_map.put("public", list(public.items.iter().map(|ip| ip.value.0.to_string())));
+            }
+            map.put(name, edge_map);
         }
         root.put("edges", map);
     }

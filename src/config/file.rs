@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::fault::quote;
 use super::read::{At, Given, KeyKind, List, Names, Read, Reader, Reload, record, record_schema};
-use super::tree::{Kind, Node, ScalarType};
+use super::tree::{Kind, Node};
 use super::values::{
     Advertised, AppWord, Bind, CheckPath, Count, FilePath, Host, Ident, NodeUrl, PathWord, PoolRef, PublicIp,
     QueryName, RedirectWord, Size, StoreWord, Time, TokenName,
@@ -46,7 +46,7 @@ record! {
         /// Number of the edge, part of every ICE ufrag: 1 to 65535, another one for each edge.
         id: Count<1, 65_535>, required, restart;
         /// Addresses that clients reach this edge at; `media.advertise: auto` tells them.
-        public: List<PublicIp>, default(List::of([])), restart;
+        public: List<PublicIp>, optional, restart;
     }
 }
 
@@ -451,8 +451,7 @@ impl Read for SecretRef {
         if reference.is_none() {
             // It may be the secret itself: no message and no excerpt shows it.
             mask(node, reader);
-            let nothing = scalar.scalar_type() == ScalarType::Nothing;
-            let what = if nothing { "nothing" } else { "a value that is not shown" };
+            let what = if node.is_nothing() { "nothing" } else { "a value that is not shown" };
             let message = format!("{}: expected the reference of a secret, found {what}", reader.path());
             reader.fault(
                 node.at,
@@ -477,7 +476,7 @@ fn mask(node: &Node, reader: &mut Reader) {
 /// Returns the text of a scalar that is not nothing.
 fn word(node: &Node) -> Option<&str> {
     match &node.kind {
-        Kind::Scalar(scalar) if scalar.scalar_type() != ScalarType::Nothing => Some(&scalar.text),
+        Kind::Scalar(scalar) if !node.is_nothing() => Some(&scalar.text),
         Kind::Scalar(_) | Kind::List(_) | Kind::Map(_) | Kind::Faulty => None,
     }
 }

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::fault::{Collector, Mark, known, nearest, quote};
 use super::settings::Name;
-use super::tree::{Entry, Kind, Node, Scalar, ScalarType};
+use super::tree::{Entry, Kind, Node, Scalar};
 
 /// Collects faults and knows the path of the key that is being read.
 pub(super) struct Reader {
@@ -125,8 +125,10 @@ impl Reader {
     /// Adds a fault about the value of the current key.
     pub(super) fn wrong(&mut self, node: &Node, expected: &str, cure: impl Into<String>) {
         if !matches!(node.kind, Kind::Faulty) {
+            // Nothing has no place to point at: its key has.
+            let at = if node.is_nothing() { self.key_at } else { node.at };
             let message = format!("{}: expected {expected}, found {}", self.path(), node.found());
-            self.faults.fault(node.at, message, cure);
+            self.faults.fault(at, message, cure);
         }
     }
 
@@ -146,18 +148,18 @@ impl Reader {
         if let Kind::Map(entries) = &node.kind {
             return Some(entries);
         }
-        self.wrong(node, expected, "");
+        self.wrong(node, expected, if node.is_nothing() { "give it keys, or remove it" } else { "" });
         None
     }
 
     /// Returns a scalar's text, whatever its type; only nothing is a fault.
     pub(super) fn scalar<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n Scalar> {
         match &node.kind {
-            Kind::Scalar(scalar) if scalar.scalar_type() != ScalarType::Nothing => Some(scalar),
-            Kind::Scalar(_) => {
+            Kind::Scalar(_) if node.is_nothing() => {
                 self.wrong(node, expected, "give it a value or remove the key");
                 None
             }
+            Kind::Scalar(scalar) => Some(scalar),
             Kind::List(_) | Kind::Map(_) | Kind::Faulty => {
                 self.wrong(node, expected, "");
                 None
@@ -200,7 +202,7 @@ impl<T: Read> Read for List<T> {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let items = match &node.kind {
             Kind::List(items) => items,
-            Kind::Scalar(scalar) if scalar.scalar_type() != ScalarType::Nothing => {
+            Kind::Scalar(scalar) if !node.is_nothing() => {
                 reader.wrong(node, "a list", format!("write [{}]", quote(&scalar.text)));
                 return None;
             }

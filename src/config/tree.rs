@@ -72,6 +72,11 @@ impl Scalar {
 }
 
 impl Node {
+    /// Whether it is a key without a value, or `null`.
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar(scalar) if scalar.scalar_type() == ScalarType::Nothing)
+    }
+
     /// Says what the node is, for "expected a text, found ...".
     pub(super) fn found(&self) -> String {
         match &self.kind {
@@ -114,8 +119,8 @@ fn is_float(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'-' | b'+'))
         && digits.bytes().any(|b| b.is_ascii_digit())
-        && !(digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit())
-        && digits.parse::<f64>().is_ok()
+        && !(digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()))
+        && digits.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// Reads a file into a tree. `None`: a fault of the syntax was added, and nothing more can be said.
@@ -177,7 +182,8 @@ impl Builder {
                 Ok(event) => event,
                 Err(error) => {
                     let at = point(error.marker().line(), error.marker().col());
-                    faults.fault(at, format!("not YAML: {}", error.info()), hint(error.info(), text, at));
+                    let (at, cure) = explain(error.info(), text, at);
+                    faults.fault(at, format!("not YAML: {}", error.info()), cure);
                     return None;
                 }
             };
@@ -309,21 +315,30 @@ fn refuse_marks(at: Mark, anchor: usize, tag: bool, faults: &mut Collector) -> b
     anchor != 0 || tag
 }
 
-/// Says what an error of the syntax usually comes from.
-fn hint(info: &str, text: &str, at: Mark) -> &'static str {
-    let line = text.lines().nth((at.line.max(1) - 1) as usize).unwrap_or("");
-    let indent = &line[..line.len() - line.trim_start().len()];
+/// Says what an error of the syntax usually comes from, and where: the parser may notice it a line later.
+fn explain(info: &str, text: &str, at: Mark) -> (Mark, &'static str) {
+    let lines: Vec<&str> = text.lines().take(at.line as usize).collect();
+    let here = lines.get(at.line as usize - 1).copied().unwrap_or_default();
+    let indent = &here[..here.len() - here.trim_start().len()];
     if indent.contains('\t') || info.contains("tab") {
-        return "indent with spaces: a tab is not allowed here";
+        return (at, "indent with spaces: a tab is not allowed here");
     }
-    let start = line.trim_start();
-    if start.contains(": *") || start.starts_with('*') || info.contains("alias") {
-        return "quote a name that begins with `*`";
+    for (i, line) in lines.iter().enumerate().rev().take(2) {
+        if line.trim_start().starts_with('*') {
+            let column = line.chars().take_while(|c| c.is_whitespace()).count();
+            return (point(i + 1, column), "quote a name that begins with `*`: \"*\"");
+        }
+    }
+    if info.contains("alias") || info.contains("anchor") {
+        return (at, "anchors and aliases are not read here: quote a text that begins with `*` or `&`");
+    }
+    if info.contains("quote") {
+        return (at, "a quote is not closed, here or above");
     }
     if info.contains("flow") {
-        return "a `{` or `[` is not closed, or a comma is missing";
+        return (at, "a `{` or `[` is not closed, here or above, or a comma is missing");
     }
-    ""
+    (at, "")
 }
 
 fn mark(span: &Span) -> Mark {

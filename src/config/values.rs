@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::fault::{known, quote};
 use super::read::{NameRule, Read, Reader};
 use super::settings::Name;
-use super::tree::{Node, ScalarType};
+use super::tree::{Kind, Node, ScalarType};
 
 /// Message and cure.
 type Wrong = (String, String);
@@ -169,17 +169,23 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Size<MIN, MAX> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Count<const MIN: u32, const MAX: u32>(pub(super) u32);
 
+impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
+    fn range() -> String {
+        if MIN == MAX { format!("it is {MIN}") } else { format!("{MIN} to {MAX}") }
+    }
+}
+
 impl<const MIN: u32, const MAX: u32> Read for Count<MIN, MAX> {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let expected = "a whole number";
         match reader.scalar(node, expected)?.scalar_type() {
             ScalarType::Int(int) => {
                 let count = u32::try_from(int).ok().filter(|n| (MIN..=MAX).contains(n)).map(Self);
-                let wrong = || ("out of range".to_owned(), format!("{MIN} to {MAX}"));
+                let wrong = || ("out of range".to_owned(), Self::range());
                 value(node, reader, &int.to_string(), count.ok_or_else(wrong))
             }
             ScalarType::Text | ScalarType::Float | ScalarType::Bool | ScalarType::Nothing => {
-                reader.wrong(node, expected, format!("{MIN} to {MAX}"));
+                reader.wrong(node, expected, Self::range());
                 None
             }
         }
@@ -221,7 +227,11 @@ macro_rules! words {
 
         impl Read for $name {
             fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-                let text = &reader.scalar(node, $what)?.text;
+                let Kind::Scalar(scalar) = &node.kind else {
+                    reader.wrong(node, $what, known("", Self::WORDS.iter().copied()));
+                    return None;
+                };
+                let text = &scalar.text;
                 let word = Self::find(text);
                 let wrong = || (concat!("not ", $what).to_owned(), known(text, Self::WORDS.iter().copied()));
                 value(node, reader, text, word.ok_or_else(wrong))

@@ -35,6 +35,12 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Whether every pool of the file says what it is made of.
+    pub(super) fn pools_are_clear(&self) -> bool {
+        self.file.pools.get().is_some_and(|pools| pools.faulty.is_empty())
+            && self.pool_files().all(|(_, _, pool)| Self::pool_kind(&pool.value) != PoolKind::Unclear)
+    }
+
     /// Where each embedded pool says that it is one.
     pub(super) fn embedded_pools(&self) -> impl Iterator<Item = Mark> + Clone + use<'a> {
         self.pool_files()

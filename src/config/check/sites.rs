@@ -82,12 +82,14 @@ impl<'a> Check<'a> {
             (_, PoolKind::Unclear)
             | (Some(AppWord::Conference), PoolKind::Embedded)
             | (None | Some(AppWord::Jitsi), PoolKind::Http) => return,
-            (Some(AppWord::Conference), PoolKind::Http) => {
-                ("`app: conference` needs a pool with `embedded`", "`embedded: auto`, or another `app`")
-            }
-            (Some(AppWord::Jitsi), PoolKind::Embedded) => {
-                ("`app: jitsi` needs a pool with HTTP `nodes`", "or `app: conference` for the embedded SFU")
-            }
+            (Some(AppWord::Conference), PoolKind::Http) => (
+                "`app: conference` needs a pool with `embedded`",
+                "name such a pool: `workers: { embedded: auto }`",
+            ),
+            (Some(AppWord::Jitsi), PoolKind::Embedded) => (
+                "`app: jitsi` needs a pool with HTTP `nodes`",
+                "name such a pool; `app: conference` is for the embedded SFU",
+            ),
             (None, PoolKind::Embedded) => (
                 "only `app: conference` can live in an embedded pool",
                 "add `app: conference`, or use HTTP nodes",
