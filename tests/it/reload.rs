@@ -283,7 +283,7 @@ const BROKEN: &[(&str, &str)] = &[
     ),
     ("etcdd", broken!(top: "store: §etcdd")),
     ("", broken!(top: "admin: { bind: [ §}")),
-    ("", broken!(top: "admin:\n§\tbind: []")),
+    ("", broken!(top: "admin:\n\t§bind: []")),
 ];
 
 #[test]
