@@ -9,9 +9,14 @@
 mod kit;
 
 mod admin;
+mod auth;
 mod conference_e2e;
 mod edge_head_guard;
 mod edge_proxy;
+mod corpora;
+mod edge_head_guard;
+mod edge_proxy;
+mod front_door;
 mod health;
 mod kit_media;
 mod media_datagrams;
@@ -22,6 +27,7 @@ mod reload;
 mod rooms_simulation;
 mod rooms_under_threads;
 mod shutdown;
+mod signalling;
 mod sticky_rooms;
 mod tidy;
 mod whip;
