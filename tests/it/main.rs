@@ -14,8 +14,6 @@ mod conference_e2e;
 mod edge_head_guard;
 mod edge_proxy;
 mod corpora;
-mod edge_head_guard;
-mod edge_proxy;
 mod front_door;
 mod health;
 mod kit_media;
