@@ -271,12 +271,13 @@ async fn run_shard(
 ) {
     let (shutdown, shutdown_watch) = watch::channel(false);
     let stopping = shared.tasks.stopping().child_token();
+    let connections = TaskTracker::new();
     let shard = Arc::new(Shard {
-        proxy: Arc::new(new_proxy(&shared)),
+        proxy: Arc::new(new_proxy(&shared, &stopping, &connections)),
         shutdown: shutdown_watch,
         stopping: stopping.clone(),
         open,
-        connections: TaskTracker::new(),
+        connections,
         shared,
     });
     let loops = sockets.into_iter().map(|(state, socket)| {

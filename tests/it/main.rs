@@ -5,3 +5,4 @@ mod kit;
 
 mod edge_head_guard;
 mod edge_proxy;
+mod edge_tunnel;
