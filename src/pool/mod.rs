@@ -69,12 +69,17 @@ impl Pools {
         shared.current.store(Arc::clone(&new));
         // Only now: who asks for a place of a removed node must already find the others.
         for node in old.values().flat_map(|pool| &pool.nodes) {
-            let same_name = new.get(&node.pool).and_then(|pool| pool.node(&node.name));
-            if !same_name.is_some_and(|other| Arc::ptr_eq(other, node)) {
-                node.remove(now);
-            }
-            if same_name.is_none() {
-                shared.metrics.forget(&node.pool, &node.name);
+            match new.get(&node.pool).and_then(|pool| pool.node(&node.name)) {
+                Some(same) if Arc::ptr_eq(same, node) => {}
+                Some(successor) => {
+                    node.remove(now);
+                    // A last check of the old one may have written to the series that both share.
+                    successor.show();
+                }
+                None => {
+                    node.remove(now);
+                    shared.metrics.forget(&node.pool, &node.name);
+                }
             }
         }
         shared.generation.send_modify(|generation| *generation += 1);
@@ -227,3 +232,183 @@ impl Shared {
 
 /// All workers are alike.
 const EMBEDDED_WEIGHT: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::config::settings::{HttpNode, StickySettings};
+    use crate::telemetry::metrics::Metrics;
+
+    fn settings(nodes: &[(&str, u16, u32)], check: Option<(u32, u32)>) -> BTreeMap<Name, Arc<PoolSettings>> {
+        let nodes = nodes
+            .iter()
+            .map(|&(name, port, weight)| {
+                (Name::from(name), HttpNode { host: "127.0.0.1".into(), port, weight })
+            })
+            .collect();
+        let check = check.map(|(rise, fall)| CheckSettings {
+            path: "/".into(),
+            every: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: NonZeroU32::new(rise).unwrap(),
+            fall: NonZeroU32::new(fall).unwrap(),
+        });
+        let settings = PoolSettings {
+            name: "p".into(),
+            nodes: PoolNodes::Http { nodes, check },
+            sticky: StickySettings { linger: Duration::from_secs(60) },
+        };
+        BTreeMap::from([("p".into(), Arc::new(settings))])
+    }
+
+    struct Bench {
+        metrics: Metrics,
+        pools: Pools,
+    }
+
+    impl Bench {
+        fn new(nodes: &[(&str, u16, u32)], check: Option<(u32, u32)>) -> Self {
+            let metrics = Metrics::new();
+            let bench = Self { pools: Pools::new(metrics.pool.clone()), metrics };
+            bench.pools.apply(&settings(nodes, check));
+            bench
+        }
+
+        fn node(&self, name: &str) -> Arc<Node> {
+            Arc::clone(self.pools.get("p").unwrap().node(name).unwrap())
+        }
+
+        fn series(&self) -> usize {
+            let names = ["roomgate_pool_node_up", "roomgate_pool_checks_total", "roomgate_pool_open"];
+            let families = self.metrics.registry.gather();
+            families.iter().filter(|f| names.contains(&f.name())).map(|f| f.get_metric().len()).sum()
+        }
+    }
+
+    fn refused() -> CheckOutcome {
+        CheckOutcome::Fail(FailReason::ConnectRefused)
+    }
+
+    #[test]
+    fn a_node_tells_what_it_is_and_why() {
+        let bench = Bench::new(&[("a", 1, 100)], Some((2, 2)));
+        let (node, now) = (bench.node("a"), crate::clock::now());
+        let later = now + Duration::from_secs(1);
+        assert_eq!(
+            (node.state(), node.why().as_str(), node.can_serve()),
+            (NodeState::Starting, "not checked yet", false)
+        );
+        node.report(CheckOutcome::Pass, now);
+        assert_eq!(
+            (node.state(), node.why().as_str(), node.can_serve()),
+            (NodeState::Up, "check passed", true)
+        );
+        let term = node.serving_term().unwrap();
+        node.report(refused(), later);
+        assert_eq!(node.why(), "connect refused (1 of 2 failures)");
+        assert_eq!((node.since(), node.serves_since(term)), (now, true));
+        node.connect_failed(FailReason::Timeout(Duration::from_secs(3)), later);
+        assert_eq!((node.state(), node.why().as_str()), (NodeState::Down, "timeout after 3s"));
+        assert_eq!((node.since(), node.serving_term()), (later, None));
+        node.report(CheckOutcome::Pass, later);
+        assert_eq!(node.why(), "timeout after 3s", "one pass is not enough");
+        node.report(CheckOutcome::Pass, later);
+        assert!(node.can_serve() && !node.serves_since(term), "what it had before is lost");
+        let to = |state| bench.metrics.pool.transitions.with_label_values(&["p", "a", state]).get();
+        assert_eq!((to("up"), to("down")), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_fall_ends_with_the_fall_even_when_the_node_is_back() {
+        let bench = Bench::new(&[("a", 1, 100)], None);
+        let (node, now) = (bench.node("a"), crate::clock::now());
+        let term = node.serving_term().unwrap();
+        let (waiting, late) = (node.down(), node.down_after(term));
+        assert!(futures_util::FutureExt::now_or_never(node.down()).is_none());
+        node.report(refused(), now);
+        node.report(CheckOutcome::Pass, now);
+        assert!(node.can_serve());
+        waiting.await;
+        late.await;
+        node.down_after(term).await;
+        assert!(futures_util::FutureExt::now_or_never(node.down()).is_none(), "it is up");
+        let waiting = node.down();
+        bench.pools.apply(&BTreeMap::new());
+        waiting.await;
+        node.down().await;
+    }
+
+    #[test]
+    fn a_reload_keeps_what_did_not_change() {
+        let bench = Bench::new(&[("a", 1, 100), ("b", 2, 100), ("c", 3, 100)], Some((2, 2)));
+        let now = crate::clock::now();
+        let [a, b, c] = ["a", "b", "c"].map(|name| bench.node(name));
+        for node in [&a, &b, &c] {
+            node.report(CheckOutcome::Pass, now);
+        }
+        let (open, gauge) = (a.open(), bench.metrics.pool.node_up.with_label_values(&["p", "b"]));
+        assert_eq!((gauge.get(), bench.series()), (1, 3 * 5));
+        // a: another weight; b: another port; c: gone.
+        bench.pools.apply(&settings(&[("a", 1, 7), ("b", 9, 100)], Some((3, 1))));
+        assert!(Arc::ptr_eq(&a, &bench.node("a")) && a.can_serve());
+        assert_eq!((a.weight(), a.open_count()), (7, 1));
+        assert!(!Arc::ptr_eq(&b, &bench.node("b")));
+        assert_eq!((gauge.get(), bench.series()), (0, 2 * 5), "the new b is not up; c is forgotten");
+        for gone in [&b, &c] {
+            gone.report(CheckOutcome::Pass, now);
+            assert!(gone.is_removed() && !gone.can_serve());
+            assert_eq!((gone.state(), gone.why().as_str()), (NodeState::Down, "left the configuration"));
+        }
+        assert_eq!(bench.series(), 2 * 5, "a node that left writes no series");
+        a.report(refused(), now);
+        assert_eq!(a.state(), NodeState::Down, "the new fall counts");
+        drop(open);
+        assert_eq!(bench.metrics.pool.open.with_label_values(&["p", "a"]).get(), 0);
+    }
+
+    #[test]
+    fn a_node_that_waits_for_its_first_check_serves_when_the_check_is_taken_away() {
+        let bench = Bench::new(&[("a", 1, 100)], Some((2, 2)));
+        assert!(!bench.node("a").can_serve());
+        bench.pools.apply(&settings(&[("a", 1, 100)], None));
+        assert!(bench.node("a").can_serve());
+    }
+
+    #[test]
+    fn the_least_open_node_serves_requests_without_a_room() {
+        let bench = Bench::new(&[("a", 1, 100), ("b", 2, 100), ("c", 3, 0)], None);
+        let pool = bench.pools.get("p").unwrap();
+        let guards: Vec<_> = (0..10).map(|_| pool.least_open().unwrap().open()).collect();
+        let open = |name| bench.node(name).open_count();
+        assert_eq!((open("a"), open("b"), open("c")), (5, 5, 0), "weight 0 comes last");
+        bench.node("a").report(refused(), crate::clock::now());
+        assert_eq!(&*pool.least_open().unwrap().name, "b");
+        bench.node("b").report(refused(), crate::clock::now());
+        assert_eq!(&*pool.least_open().unwrap().name, "c");
+        bench.node("c").report(refused(), crate::clock::now());
+        assert!(pool.least_open().is_none());
+        drop(guards);
+        assert_eq!(open("b"), 0);
+    }
+
+    #[test]
+    fn an_embedded_pool_has_a_node_for_each_worker() {
+        let bench = Bench::new(&[], None);
+        bench.pools.set_embedded_workers(3);
+        let embedded = |workers| {
+            let settings = PoolSettings {
+                name: "w".into(),
+                nodes: PoolNodes::Embedded { workers },
+                sticky: StickySettings { linger: Duration::from_secs(60) },
+            };
+            bench.pools.apply(&BTreeMap::from([("w".into(), Arc::new(settings))]));
+            bench.pools.get("w").unwrap().nodes.iter().map(|n| n.target.clone()).collect::<Vec<_>>()
+        };
+        let workers = |n| (0..n).map(|worker| Target::Embedded { worker }).collect::<Vec<_>>();
+        assert_eq!(embedded(None), workers(3));
+        assert_eq!(embedded(Some(12)), workers(12));
+        assert_eq!(&*bench.pools.get("w").unwrap().nodes[10].name, "worker-10", "by number");
+    }
+}

@@ -238,6 +238,12 @@ impl Node {
         self.publish(record.status);
     }
 
+    /// Writes the gauge of its state again.
+    pub(super) fn show(&self) {
+        let record = self.record();
+        self.metrics.up.set(i64::from(record.status.can_serve()));
+    }
+
     fn judge(&self, outcome: CheckOutcome, now: Instant) {
         let mut record = self.record();
         if record.status.removed {

@@ -34,8 +34,8 @@ pub(super) fn room_of(request: &RequestView<'_>) -> Result<Option<RoomKey>, KeyE
 
 fn below(tenant: &str, last: &str) -> Result<Option<RoomKey>, KeyError> {
     let name = normalise(last, Plus::Literal)?;
-    // Both are normalised, and so is their sum, save for an escape across the seam, which a slash prevents.
-    if name.is_empty() { Ok(None) } else { RoomKey::new(&format!("{tenant}{name}")).map(Some) }
+    // Both are normalised, and so is their sum: nothing combines or escapes across a slash.
+    if name.is_empty() { Ok(None) } else { RoomKey::checked(&format!("{tenant}{name}")).map(Some) }
 }
 
 /// Returns the tenant of the segments before a page, file or endpoint: empty or ending in a slash.

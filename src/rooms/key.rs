@@ -38,7 +38,8 @@ impl RoomKey {
         &self.0
     }
 
-    fn checked(key: &str) -> Result<Self, KeyError> {
+    /// Takes a text that is normalised already.
+    pub(super) fn checked(key: &str) -> Result<Self, KeyError> {
         if key.len() > KEY_BYTES_MAX { Err(KeyError::TooLong) } else { Ok(Self(Arc::from(key))) }
     }
 }
@@ -251,5 +252,156 @@ fn conference(path: &str) -> Option<&str> {
 /// A longer key is refused.
 pub const KEY_BYTES_MAX: usize = 256;
 
-/// Bounds the work of folding. NFKC makes a text at most some twelve times shorter, so that nothing longer could fit.
+/// Bounds the work of folding. NFKC makes a text some four times shorter at most, so that nothing longer could fit.
 const DECODED_BYTES_MAX: usize = 16 * KEY_BYTES_MAX;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
+    struct Vector {
+        rule: String,
+        path: String,
+        query: Option<String>,
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
+        key: Option<String>,
+        error: Option<String>,
+        #[serde(rename = "why")]
+        _why: Option<String>,
+    }
+
+    fn rules(text: &str) -> Vec<RoomRule> {
+        text.split_whitespace()
+            .map(|rule| match rule.split_once(':').unwrap_or((rule, "")) {
+                ("query", name) => RoomRule::Query(name.into()),
+                ("header", name) => RoomRule::Header(name.into()),
+                ("cookie", name) => RoomRule::Cookie(name.into()),
+                ("path", "last") => RoomRule::Path(PathRule::Last),
+                ("path", "first") => RoomRule::Path(PathRule::First),
+                ("jitsi", "") => RoomRule::Jitsi,
+                ("conference", "") => RoomRule::Conference,
+                other => panic!("no such rule: {other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_vector_names_its_room() {
+        let vectors: Vec<Vector> =
+            serde_json::from_str(include_str!("../../tests/kit/room_vectors.json")).unwrap();
+        for vector in &vectors {
+            let header = |name: &str| vector.headers.get(name).map(String::as_str);
+            let request = RequestView { path: &vector.path, query: vector.query.as_deref(), header: &header };
+            let found = room_of(&rules(&vector.rule), &request);
+            let expected = match &vector.error {
+                Some(error) => Err(error.as_str()),
+                None => Ok(vector.key.as_deref()),
+            };
+            let found = found.as_ref().map(|key| key.as_ref().map(RoomKey::as_str)).map_err(|e| e.as_str());
+            assert_eq!(found, expected, "{vector:?}");
+        }
+    }
+
+    fn path_key(path: &str) -> Result<Option<RoomKey>, KeyError> {
+        room_of(&[RoomRule::Jitsi], &RequestView { path, query: None, header: &|_| None })
+    }
+
+    fn query_key(query: &str) -> Result<Option<RoomKey>, KeyError> {
+        let request = RequestView { path: "/xmpp-websocket", query: Some(query), header: &|_| None };
+        room_of(&[RoomRule::Jitsi], &request)
+    }
+
+    fn encode(text: &str) -> String {
+        utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+    }
+
+    /// What the Jitsi client sends for a room, decoded: `decodeURIComponent`, NFKC, lower case.
+    fn as_the_client_does(name: &str) -> String {
+        name.nfkc().collect::<String>().to_lowercase()
+    }
+
+    #[test]
+    fn a_key_is_refused_when_nothing_is_left() {
+        assert_eq!(RoomKey::new(""), Err(KeyError::Empty));
+        assert_eq!(RoomKey::new("Room").unwrap().as_str(), "room");
+    }
+
+    proptest! {
+        #[test]
+        fn normalising_is_idempotent(raw in ".{0,80}") {
+            if let Ok(key) = RoomKey::new(&raw) {
+                prop_assert_eq!(RoomKey::new(key.as_str()), Ok(key));
+            }
+        }
+
+        #[test]
+        fn normalising_escapes_is_idempotent(raw in "(%[0-9a-fA-F]{2}|%25|[a-zA-Z%+/]|\\PC){0,40}") {
+            if let Ok(key) = RoomKey::new(&raw) {
+                prop_assert!(!key.as_str().is_empty() && key.as_str().len() <= KEY_BYTES_MAX);
+                prop_assert!(!holds_escape(key.as_str()));
+                prop_assert_eq!(RoomKey::new(key.as_str()), Ok(key));
+            }
+        }
+
+        #[test]
+        fn all_spellings_meet(name in "[\\PC&&[^%]]{1,24}") {
+            let Ok(key) = RoomKey::new(&encode(&name)) else { return Ok(()) };
+            let spellings = [
+                name.clone(),
+                as_the_client_does(&name),
+                name.nfc().collect(),
+                name.nfd().collect(),
+                name.nfkc().collect(),
+                name.nfkd().collect(),
+            ];
+            for spelling in &spellings {
+                let once = encode(spelling);
+                let twice = encode(&once);
+                for path in [&once, &twice, &once.to_lowercase()] {
+                    prop_assert_eq!(path_key(&format!("/{path}")), Ok(Some(key.clone())), "path {:?}", path);
+                    prop_assert_eq!(query_key(&format!("room={path}")), Ok(Some(key.clone())), "query {:?}", path);
+                }
+            }
+        }
+
+        #[test]
+        fn ascii_case_meets(name in "[a-zA-Z0-9_.-]{1,30}") {
+            prop_assume!(path_key(&format!("/{name}")).unwrap().is_some());
+            let upper = path_key(&format!("/{}", name.to_uppercase())).unwrap();
+            let lower = path_key(&format!("/{}", name.to_lowercase())).unwrap();
+            prop_assume!(upper.is_some() && lower.is_some());
+            prop_assert_eq!(upper, lower);
+        }
+
+        #[test]
+        fn a_page_meets_its_stream(tenant in "[a-zA-Z0-9é]{1,12}", name in "[a-zA-Z0-9äß ]{1,12}", twice in any::<bool>()) {
+            let (t, r) = (encode(&tenant), encode(&name));
+            let r = if twice { encode(&r) } else { r };
+            let page = path_key(&format!("/{t}/{r}")).unwrap();
+            for endpoint in ["http-bind", "xmpp-websocket", "conference-request/v1", "_unlock", "config.js"] {
+                let path = format!("/{}/{endpoint}", t.to_lowercase());
+                let query = format!("room={}", encode(&as_the_client_does(&name)));
+                let request = RequestView { path: &path, query: Some(&query), header: &|_| None };
+                prop_assert_eq!(&room_of(&[RoomRule::Jitsi], &request).unwrap(), &page);
+            }
+        }
+
+        #[test]
+        fn nothing_panics(path in ".{0,60}", query in prop::option::of(".{0,60}"), header in prop::option::of(".{0,30}")) {
+            let rules = rules("query:room header:x cookie:room path:first path:last jitsi conference");
+            for rule in &rules {
+                let request = RequestView { path: &path, query: query.as_deref(), header: &|_| header.as_deref() };
+                let _ = room_of(std::slice::from_ref(rule), &request);
+            }
+        }
+    }
+}

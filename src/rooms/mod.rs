@@ -145,7 +145,7 @@ impl Rooms {
         let shared = &*self.shared;
         let mut ended = 0;
         for shard in &shared.shards {
-            ended += shard.lock().expire(now, EXPIRE_BUDGET, |room| shared.linger(&room.pool));
+            ended += shard.lock().expire(now, EXPIRE_BUDGET);
         }
         if ended > 0 {
             shared.kept.fetch_sub(ended, Ordering::Relaxed);
@@ -155,7 +155,7 @@ impl Rooms {
         ended
     }
 
-    /// Ends placements once a second, until the process stops.
+    /// Ends placements as they fall due, a few times a second, until the process stops.
     pub fn sweep(&self, tasks: &Tasks) {
         let (rooms, stopping) = (self.clone(), tasks.stopping().clone());
         tasks.spawn(async move {
@@ -259,15 +259,30 @@ impl Hold {
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         self.node.down_after(self.term)
     }
+
+    /// Returns whether the place is lost, see [`Hold::lost`].
+    pub fn is_lost(&self) -> bool {
+        !self.node.serves_since(self.term)
+    }
+
+    /// Ends the hold at a given time.
+    pub fn release(mut self, now: Instant) {
+        self.end(now);
+    }
+
+    fn end(&mut self, now: Instant) {
+        let Some(held) = self.held.take() else { return };
+        let shared = &*held.rooms.shared;
+        if shared.shard(held.hash).lock().release(held.hash, held.grant, now) {
+            shared.metrics.held.dec();
+        }
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let Some(held) = &self.held else { return };
-        let shared = &*held.rooms.shared;
-        let linger = shared.linger(&self.node.pool);
-        if shared.shard(held.hash).lock().release(held.hash, held.grant, clock::now(), linger) {
-            shared.metrics.held.dec();
+        if self.held.is_some() {
+            self.end(clock::now());
         }
     }
 }
@@ -331,10 +346,6 @@ impl Shared {
 
     #[inline]
     fn shard(&self, hash: RoomHash) -> &Shard {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a shift by 64 leaves 64 bits, a remainder fewer"
-        )]
         &self.shards[((hash >> 64) as u64 % SHARDS as u64) as usize]
     }
 
@@ -400,7 +411,7 @@ impl Shared {
             .is_ok()
     }
 
-    /// A pool that is gone keeps no room that nobody holds.
+    /// Of a pool that is gone no room gets a place: then it does not matter.
     fn linger(&self, pool: &str) -> Duration {
         self.pools.linger(pool).unwrap_or_default()
     }
@@ -421,4 +432,4 @@ const SHARDS: usize = 128;
 /// Rooms that one call of [`Rooms::expire`] looks at in each shard.
 const EXPIRE_BUDGET: usize = 256;
 
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: Duration = Duration::from_millis(250);

@@ -70,6 +70,8 @@ pub(super) struct Placement<I, S> {
     pub(super) since: Instant,
     /// The last touch, or the end of the last hold.
     pub(super) touched: Instant,
+    /// How long it stands unused: its pool's linger when it was last granted or held.
+    linger: Duration,
     /// The time under which it stands in the queue.
     due: Option<Instant>,
 }
@@ -91,7 +93,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
     }
 
     /// Finds a room's seat, or seats it: `pick` chooses, `reserve` says whether one more room may be kept, `linger`
-    /// is how long the place stands unused. Touches the room.
+    /// is how long the place stands unused from now on. Touches the room.
     ///
     /// Returns `None` if no node can take it. A place that has fallen then stays as it is, for the next request to try
     /// again; its holds count no more.
@@ -108,6 +110,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
             // Known: it is used while it stands.
             if placement.seat.stands() {
                 placement.touched = now;
+                placement.linger = linger;
                 return Some(Placed {
                     seat: placement.seat.clone(),
                     granted: Granted::Known,
@@ -119,8 +122,8 @@ impl<I: Clone, S: Seat> Table<I, S> {
             // Fallen: seated anew.
             let seat = pick()?;
             self.last_grant += 1;
-            let (fallen, was_held) = placement.reseat(seat.clone(), self.last_grant, now);
-            Self::arm(&mut self.queue, hash, placement, linger);
+            let (fallen, was_held) = placement.reseat(seat.clone(), self.last_grant, linger, now);
+            Self::arm(&mut self.queue, hash, placement);
             return Some(Placed {
                 seat,
                 granted: Granted::Anew,
@@ -148,9 +151,10 @@ impl<I: Clone, S: Seat> Table<I, S> {
             holds: 0,
             since: now,
             touched: now,
+            linger,
             due: None,
         };
-        Self::arm(&mut self.queue, hash, &mut placement, linger);
+        Self::arm(&mut self.queue, hash, &mut placement);
         self.placements.insert(hash, placement);
         Some(Placed {
             seat,
@@ -173,7 +177,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
 
     /// Ends a hold; the room lingers from now. Returns whether it was the last. A hold of an older grant changes
     /// nothing.
-    pub(super) fn release(&mut self, hash: RoomHash, grant: Grant, now: Instant, linger: Duration) -> bool {
+    pub(super) fn release(&mut self, hash: RoomHash, grant: Grant, now: Instant) -> bool {
         let Some(placement) = self.placements.get_mut(&hash).filter(|p| p.grant == grant) else {
             return false;
         };
@@ -181,7 +185,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
         placement.holds = placement.holds.saturating_sub(1);
         placement.touched = placement.touched.max(now);
         if placement.holds == 0 {
-            Self::arm(&mut self.queue, hash, placement, linger);
+            Self::arm(&mut self.queue, hash, placement);
         }
         placement.holds == 0
     }
@@ -199,17 +203,17 @@ impl<I: Clone, S: Seat> Table<I, S> {
         fallen.for_each(|(hash, placement)| {
             let Some((seat, linger)) = pick(&placement.id) else { return };
             self.last_grant += 1;
-            let (_, was_held) = placement.reseat(seat, self.last_grant, now);
-            Self::arm(&mut self.queue, *hash, placement, linger);
+            let (_, was_held) = placement.reseat(seat, self.last_grant, linger, now);
+            Self::arm(&mut self.queue, *hash, placement);
             moved += 1;
             held += usize::from(was_held);
         });
         (moved, held)
     }
 
-    /// Ends the placements that nobody holds and whose `linger` has passed since the last touch, looking at `budget`
-    /// of them at most. Returns how many ended.
-    pub(super) fn expire(&mut self, now: Instant, budget: usize, linger: impl Fn(&I) -> Duration) -> usize {
+    /// Ends the placements that nobody holds and whose linger has passed since the last touch, looking at `budget` of
+    /// them at most. Returns how many ended.
+    pub(super) fn expire(&mut self, now: Instant, budget: usize) -> usize {
         let mut ended = 0;
         for _ in 0..budget {
             let Some(&Reverse((due, hash))) = self.queue.peek() else { break };
@@ -226,9 +230,8 @@ impl<I: Clone, S: Seat> Table<I, S> {
                 // The end of the last hold puts it back.
                 continue;
             }
-            let linger = linger(&placement.id);
-            if placement.touched + linger > now {
-                Self::arm(&mut self.queue, hash, placement, linger);
+            if placement.ends() > now {
+                Self::arm(&mut self.queue, hash, placement);
             } else {
                 self.placements.remove(&hash);
                 ended += 1;
@@ -246,11 +249,10 @@ impl<I: Clone, S: Seat> Table<I, S> {
         queue: &mut BinaryHeap<Reverse<(Instant, RoomHash)>>,
         hash: RoomHash,
         placement: &mut Placement<I, S>,
-        linger: Duration,
     ) {
         // One entry for each room. It may come due too early, when `expire` looks at the last touch and waits on.
         if placement.due.is_none() {
-            let due = placement.touched + linger;
+            let due = placement.ends();
             placement.due = Some(due);
             queue.push(Reverse((due, hash)));
         }
@@ -258,14 +260,23 @@ impl<I: Clone, S: Seat> Table<I, S> {
 }
 
 impl<I, S> Placement<I, S> {
-    fn reseat(&mut self, seat: S, grant: Grant, now: Instant) -> (S, bool) {
+    /// Returns when it ends unless it is touched or held.
+    fn ends(&self) -> Instant {
+        self.touched + self.linger.min(LINGER_MAX)
+    }
+
+    fn reseat(&mut self, seat: S, grant: Grant, linger: Duration, now: Instant) -> (S, bool) {
         let was_held = self.holds > 0;
         self.grant = grant;
         self.holds = 0;
         self.touched = self.touched.max(now);
+        self.linger = linger;
         (std::mem::replace(&mut self.seat, seat), was_held)
     }
 }
+
+/// Sums with a time must not overflow.
+const LINGER_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The keys are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -290,5 +301,206 @@ impl Hasher for AsIs {
         {
             self.0 = hash as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    const LINGER: Duration = Duration::from_secs(60);
+
+    #[derive(Clone, Debug)]
+    struct TestSeat {
+        name: &'static str,
+        stands: Rc<Cell<bool>>,
+    }
+
+    impl Seat for TestSeat {
+        fn stands(&self) -> bool {
+            self.stands.get()
+        }
+    }
+
+    fn seat(name: &'static str) -> TestSeat {
+        TestSeat { name, stands: Rc::new(Cell::new(true)) }
+    }
+
+    struct Bench {
+        table: Table<u128, TestSeat>,
+        start: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { table: Table::new(), start: crate::clock::now() }
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        fn place(&mut self, room: u128, seconds: u64, to: Option<&TestSeat>) -> Option<Placed<TestSeat>> {
+            let now = self.at(seconds);
+            self.table.place(room, &room, now, LINGER, || to.cloned(), || true)
+        }
+
+        fn hold(&mut self, room: u128, seconds: u64, to: &TestSeat) -> Grant {
+            let grant = self.place(room, seconds, Some(to)).unwrap().grant.unwrap();
+            self.table.hold(room, grant);
+            grant
+        }
+
+        fn release(&mut self, room: u128, grant: Grant, seconds: u64) -> bool {
+            let now = self.at(seconds);
+            self.table.release(room, grant, now)
+        }
+
+        fn expire(&mut self, seconds: u64) -> usize {
+            let now = self.at(seconds);
+            self.table.expire(now, 100)
+        }
+
+        fn holds(&self, room: u128) -> u32 {
+            self.table.placements[&room].holds
+        }
+    }
+
+    #[test]
+    fn a_touch_outlives_the_linger_by_nothing() {
+        let mut bench = Bench::new();
+        bench.place(1, 0, Some(&seat("a")));
+        bench.place(2, 0, Some(&seat("a")));
+        assert!(bench.table.touch(1, bench.at(40)).is_some());
+        assert_eq!(bench.expire(59), 0);
+        assert_eq!(bench.expire(60), 1, "nobody touched room 2");
+        assert_eq!(bench.expire(99), 0);
+        assert_eq!(bench.expire(100), 1);
+        assert!(bench.table.queue.is_empty() && bench.table.placements.is_empty());
+    }
+
+    #[test]
+    fn a_held_room_stays_and_lingers_from_the_end_of_its_last_hold() {
+        let mut bench = Bench::new();
+        let a = seat("a");
+        let first = bench.hold(1, 0, &a);
+        let second = bench.hold(1, 10, &a);
+        assert_eq!(first, second, "one grant, two holds");
+        assert_eq!(bench.expire(10_000), 0);
+        assert!(!bench.release(1, first, 10_000));
+        assert!(bench.release(1, second, 10_030));
+        assert_eq!(bench.expire(10_089), 0);
+        assert_eq!(bench.expire(10_090), 1);
+    }
+
+    #[test]
+    fn a_hold_of_a_place_that_fell_releases_nothing() {
+        let mut bench = Bench::new();
+        let (a, b) = (seat("a"), seat("b"));
+        let old = bench.hold(1, 0, &a);
+        a.stands.set(false);
+        let new = bench.hold(1, 1, &b);
+        assert_ne!(old, new);
+        assert!(!bench.release(1, old, 2));
+        assert_eq!(bench.holds(1), 1);
+        // Nor does one of a placement that ended meanwhile.
+        assert!(bench.release(1, new, 3));
+        assert_eq!(bench.expire(1_000), 1);
+        let newest = bench.hold(1, 1_001, &b);
+        assert!(!bench.release(1, new, 1_002));
+        assert_eq!((bench.holds(1), newest > new), (1, true));
+    }
+
+    #[test]
+    fn a_fallen_room_stays_where_it_was_until_somebody_can_take_it() {
+        let mut bench = Bench::new();
+        let (a, b) = (seat("a"), seat("b"));
+        bench.hold(1, 0, &a);
+        a.stands.set(false);
+        assert!(bench.place(1, 1, None).is_none());
+        assert_eq!(bench.table.reseat(bench.at(2), |_| true, |_| None), (0, 0));
+        assert_eq!(bench.holds(1), 1);
+        let placed = bench.place(1, 3, Some(&b)).unwrap();
+        assert_eq!((placed.granted, placed.seat.name, placed.was_held), (Granted::Anew, "b", true));
+        assert_eq!(placed.fallen.map(|seat| seat.name), Some("a"));
+    }
+
+    #[test]
+    fn reseating_moves_what_fell_and_nothing_else() {
+        let mut bench = Bench::new();
+        let (a, b, c) = (seat("a"), seat("b"), seat("c"));
+        for room in 0..10 {
+            bench.place(room, 0, Some(&a));
+            bench.place(100 + room, 0, Some(&b));
+        }
+        bench.hold(3, 0, &a);
+        a.stands.set(false);
+        // The node came back and has a room again: another seat on the same node.
+        let again = seat("a");
+        bench.place(200, 1, Some(&again));
+        let now = bench.at(2);
+        let moved = bench.table.reseat(now, |seat| seat.name == "a", |_| Some((c.clone(), LINGER)));
+        assert_eq!(moved, (10, 1));
+        let mut on: Vec<_> = bench.table.iter().map(|p| (p.id, p.seat.name)).collect();
+        on.sort_unstable();
+        let expected: Vec<_> = (0..10)
+            .map(|room| (room, "c"))
+            .chain((0..10).map(|room| (100 + room, "b")))
+            .chain([(200, "a")])
+            .collect();
+        assert_eq!(on, expected);
+    }
+
+    #[test]
+    fn a_full_table_places_without_keeping() {
+        let mut bench = Bench::new();
+        let now = bench.at(0);
+        let placed = bench.table.place(1, &1, now, LINGER, || Some(seat("a")), || false).unwrap();
+        assert_eq!((placed.granted, placed.grant, placed.seat.name), (Granted::Unkept, None, "a"));
+        assert!(bench.table.placements.is_empty() && bench.table.queue.is_empty());
+    }
+
+    #[test]
+    fn one_call_looks_at_no_more_than_its_budget() {
+        let mut bench = Bench::new();
+        for room in 0..10 {
+            bench.place(room, 0, Some(&seat("a")));
+        }
+        let late = bench.at(1_000);
+        assert_eq!(bench.table.expire(late, 4), 4);
+        assert_eq!(bench.table.expire(late, 4), 4);
+        assert_eq!(bench.table.expire(late, 4), 2);
+    }
+
+    #[test]
+    fn a_room_that_is_held_and_touched_for_long_stands_in_the_queue_once() {
+        let mut bench = Bench::new();
+        let a = seat("a");
+        for second in 0..500 {
+            let grant = bench.hold(1, second, &a);
+            bench.release(1, grant, second);
+            bench.table.touch(1, bench.at(second));
+            bench.expire(second);
+            assert!(bench.table.queue.len() <= 1);
+        }
+        assert_eq!(bench.expire(559), 1);
+    }
+
+    #[test]
+    fn a_new_linger_counts_from_the_next_hold_or_grant() {
+        let mut bench = Bench::new();
+        let a = seat("a");
+        bench.place(1, 0, Some(&a));
+        let now = bench.at(10);
+        bench.table.place(1, &1, now, LINGER * 5, || None, || true);
+        assert_eq!(bench.expire(309), 0);
+        assert_eq!(bench.expire(310), 1);
+        bench.place(2, 400, Some(&a));
+        let now = bench.at(400);
+        bench.table.place(2, &2, now, Duration::MAX, || None, || true);
+        assert_eq!(bench.expire(1_000_000), 0, "no overflow");
     }
 }

@@ -1,8 +1,13 @@
 //! Integration tests over loopback: one binary, one module per behaviour.
 
+#![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
+
 #[path = "../kit/mod.rs"]
 mod kit;
 
 mod edge_head_guard;
 mod edge_proxy;
 mod edge_tunnel;
+mod pool_follows_its_nodes;
+mod rooms_simulation;
+mod rooms_under_threads;

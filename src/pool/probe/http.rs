@@ -85,3 +85,122 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// More of a body is not read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a node does with the one connection it gets.
+    #[derive(Clone, Copy)]
+    enum Node {
+        Says(&'static str),
+        SaysMuch,
+        Drips,
+        IsSilent,
+        HangsUp,
+    }
+
+    /// Checks a node that behaves so; also returns what it was asked.
+    async fn ask(node: Node, timeout: Duration) -> (CheckOutcome, String) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(stream.read_u8().await.unwrap());
+            }
+            match node {
+                Node::Says(text) => stream.write_all(text.as_bytes()).await.unwrap(),
+                Node::SaysMuch => {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                    while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
+                }
+                Node::Drips => {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                    while stream.write_all(b"x").await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+                // Until the check gives up.
+                Node::IsSilent => drop(stream.read_u8().await),
+                Node::HangsUp => {}
+            }
+            String::from_utf8(asked).unwrap()
+        };
+        tokio::join!(check("127.0.0.1", port, "/about/health?x=1", timeout), serve)
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn any_2xx_passes_and_nothing_else() {
+        for (says, expected) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", CheckOutcome::Pass),
+            ("HTTP/1.1 204 No Content\r\n\r\n", CheckOutcome::Pass),
+            ("HTTP/1.0 299 x\r\n\r\nuntil the end", CheckOutcome::Pass),
+            ("HTTP/1.1 503 no\r\ncontent-length: 0\r\n\r\n", CheckOutcome::Fail(FailReason::Status(503))),
+            ("HTTP/1.1 302 there\r\nlocation: /\r\n\r\n", CheckOutcome::Fail(FailReason::Status(302))),
+        ] {
+            let (outcome, asked) = ask(Node::Says(says), LONG).await;
+            assert_eq!(outcome, expected, "{says}");
+            assert!(asked.starts_with("GET /about/health?x=1 HTTP/1.1\r\n"), "{asked}");
+            assert!(
+                asked.contains("host: 127.0.0.1:") && asked.contains("user-agent: roomgate\r\n"),
+                "{asked}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_none_fails_and_says_why() {
+        for node in [
+            Node::Says("SSH-2.0-OpenSSH\r\n\r\n"),
+            Node::Says("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort"),
+            Node::HangsUp,
+        ] {
+            let (outcome, _) = ask(node, LONG).await;
+            assert!(matches!(&outcome, CheckOutcome::Fail(FailReason::Answer(_))), "{outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_deadline_covers_head_and_body() {
+        let short = Duration::from_millis(100);
+        for node in [Node::IsSilent, Node::Drips] {
+            let (outcome, _) = ask(node, short).await;
+            assert_eq!(outcome, CheckOutcome::Fail(FailReason::Timeout(short)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_without_end_is_not_read_to_its_end() {
+        let (outcome, _) = ask(Node::SaysMuch, LONG).await;
+        assert_eq!(outcome, CheckOutcome::Pass);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_connect_refused() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let refused = CheckOutcome::Fail(FailReason::ConnectRefused);
+        assert_eq!(check("127.0.0.1", port, "/", LONG).await, refused);
+        assert_eq!(tcp::check("127.0.0.1", port, LONG).await, refused);
+    }
+
+    #[test]
+    fn the_host_header_is_the_nodes_own() {
+        for (host, port, expected) in [
+            ("10.0.0.1", 80, "10.0.0.1"),
+            ("shard.example", 8080, "shard.example:8080"),
+            ("2001:db8::1", 80, "[2001:db8::1]"),
+            ("[2001:db8::1]", 81, "[2001:db8::1]:81"),
+        ] {
+            assert_eq!(authority(host, port), expected);
+        }
+    }
+}
