@@ -374,10 +374,7 @@ async fn handshake(
 }
 
 fn why(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::InvalidData => "failed",
-        _ => "closed",
-    }
+    if error.kind() == io::ErrorKind::InvalidData { "failed" } else { "closed" }
 }
 
 /// Waits for the preface, which Pingora would wait for without a deadline, and hands over.

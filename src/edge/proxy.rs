@@ -476,10 +476,13 @@ pub(super) fn no_node(error: &PlaceError) -> Box<Error> {
 }
 
 fn connect_reason(error: &Error, timeout: Duration) -> FailReason {
-    match error.etype() {
-        ErrorType::ConnectRefused => FailReason::ConnectRefused,
-        ErrorType::ConnectTimedout => FailReason::Timeout(timeout),
-        other => FailReason::Connect(other.as_str().to_owned()),
+    let kind = error.etype();
+    if *kind == ErrorType::ConnectRefused {
+        FailReason::ConnectRefused
+    } else if *kind == ErrorType::ConnectTimedout {
+        FailReason::Timeout(timeout)
+    } else {
+        FailReason::Connect(kind.as_str().to_owned())
     }
 }
 
@@ -493,26 +496,29 @@ fn answer_to(error: &Error, broken_body: bool) -> Option<(StatusCode, &'static s
         let no_node = status == StatusCode::SERVICE_UNAVAILABLE;
         return Some((status, if no_node { "no node can serve this now" } else { "refused" }));
     }
+    let is = |kinds: &[ErrorType]| kinds.contains(error.etype());
     match error.esource() {
-        ErrorSource::Downstream => match error.etype() {
-            ErrorType::WriteError
-            | ErrorType::ReadError
-            | ErrorType::ConnectionClosed
-            | ErrorType::WriteTimedout => None,
-            ErrorType::ReadTimedout => Some((StatusCode::REQUEST_TIMEOUT, "the request took too long")),
-            _ => Some((StatusCode::BAD_REQUEST, "malformed request")),
-        },
-        ErrorSource::Upstream => match error.etype() {
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-                Some((StatusCode::GATEWAY_TIMEOUT, "the node took too long"))
-            }
-            _ => Some((StatusCode::BAD_GATEWAY, "the node failed")),
-        },
+        ErrorSource::Downstream if is(GONE) => None,
+        ErrorSource::Downstream if is(&[ErrorType::ReadTimedout]) => {
+            Some((StatusCode::REQUEST_TIMEOUT, "the request took too long"))
+        }
+        ErrorSource::Downstream => Some((StatusCode::BAD_REQUEST, "malformed request")),
+        ErrorSource::Upstream if is(TIMEOUTS) => {
+            Some((StatusCode::GATEWAY_TIMEOUT, "the node took too long"))
+        }
+        ErrorSource::Upstream => Some((StatusCode::BAD_GATEWAY, "the node failed")),
         ErrorSource::Internal | ErrorSource::Unset => {
             Some((StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
         }
     }
 }
+
+/// A client that is not there any more.
+const GONE: &[ErrorType] =
+    &[ErrorType::WriteError, ErrorType::ReadError, ErrorType::ConnectionClosed, ErrorType::WriteTimedout];
+/// A node that does not answer in time.
+const TIMEOUTS: &[ErrorType] =
+    &[ErrorType::ConnectTimedout, ErrorType::ReadTimedout, ErrorType::WriteTimedout];
 
 #[cfg(test)]
 mod tests {

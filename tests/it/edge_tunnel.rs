@@ -1,6 +1,6 @@
 //! WebSockets through the edge: their handshake, their bytes, their end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use roomgate::pool::FailReason;
@@ -175,7 +175,7 @@ async fn a_stopping_edge_says_1001_to_both_sides_and_ends_in_time() {
     }
     let idle = rig.tls("http/1.1").await;
     let metrics = rig.metrics.clone();
-    let begun = Instant::now();
+    let begun = roomgate::clock::now();
     let drain = tokio::spawn(rig.end());
     for ws in &mut clients {
         assert_eq!(close_code(ws).await, Some(1001));

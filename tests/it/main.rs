@@ -1,5 +1,6 @@
 //! Integration tests over loopback: one binary, one module per behaviour.
 
+#![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
 
 #[path = "../kit/mod.rs"]
