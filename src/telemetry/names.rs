@@ -27,3 +27,11 @@ pub const CONFIG_LAST_RELOAD_OK: &str = "roomgate_config_last_reload_success";
 // --- sfu ---
 
 // --- admin ---
+/// Gauge: open connections of the admin server.
+pub const ADMIN_CONNECTIONS: &str = "roomgate_admin_connections";
+/// Counter: connections that the admin server could not accept.
+pub const ADMIN_ACCEPT_ERRORS: &str = "roomgate_admin_accept_errors_total";
+/// Counter, label `code` (`2xx`, `4xx`, `5xx`): requests that the admin server answered.
+pub const ADMIN_REQUESTS: &str = "roomgate_admin_requests_total";
+/// Counter, label `reason`: requests that the admin server refused (Host, Origin, token, ...).
+pub const ADMIN_REFUSED: &str = "roomgate_admin_refused_total";
