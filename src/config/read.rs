@@ -321,14 +321,21 @@ impl<K: NameRule, T: JsonSchema> JsonSchema for Names<K, T> {
     }
 }
 
+/// What a record's table says of a key.
+pub(super) struct KeySchema {
+    pub(super) key: &'static str,
+    pub(super) schema: Schema,
+    pub(super) doc: &'static [&'static str],
+    pub(super) kind: KeyKind,
+    pub(super) default: Option<serde_json::Value>,
+    pub(super) reload: Reload,
+}
+
 /// Builds the schema of a record; [`record!`] calls it.
-pub(super) fn record_schema(
-    about: &[&str],
-    keys: Vec<(&'static str, Schema, &[&str], KeyKind, Option<serde_json::Value>, Reload)>,
-) -> Schema {
+pub(super) fn record_schema(about: &[&str], keys: Vec<KeySchema>) -> Schema {
     let mut properties = serde_json::Map::new();
     let mut required = Vec::new();
-    for (key, mut schema, doc, kind, default, reload) in keys {
+    for KeySchema { key, mut schema, doc, kind, default, reload } in keys {
         if kind == KeyKind::Required {
             required.push(key);
         }
@@ -415,14 +422,14 @@ macro_rules! record {
             }
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 record_schema(&[$($about),+], vec![
-                    $( (
-                        stringify!($key),
-                        generator.subschema_for::<$ty>(),
-                        &[$($doc),+],
-                        record!(@kind $kind),
-                        record!(@default $ty $(, $default)?),
-                        record!(@reload $reload),
-                    ), )+
+                    $( KeySchema {
+                        key: stringify!($key),
+                        schema: generator.subschema_for::<$ty>(),
+                        doc: &[$($doc),+],
+                        kind: record!(@kind $kind),
+                        default: record!(@default $ty $(, $default)?),
+                        reload: record!(@reload $reload),
+                    }, )+
                 ])
             }
         }

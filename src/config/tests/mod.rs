@@ -65,5 +65,3 @@ fn folder() -> tempfile::TempDir {
 fn load(text: &str, folder: &Path, edge: Option<&str>) -> Result<super::Loaded, super::Faults> {
     super::load_str("f.yaml", text, folder, edge)
 }
-    std::fs::write("conf/roomgate.schema.json", super::schema()).unwrap();
-}
