@@ -228,6 +228,9 @@ impl<T: Serialize> Serialize for List<T> {
     }
 }
 
+/// Most names of one map. Checks compare maps with each other, so this bounds their work too.
+const NAMES_MAX: usize = 4096;
+
 /// The rule of the names of a map.
 pub(super) trait NameRule {
     /// For the schema.
@@ -265,7 +268,12 @@ impl<K, T> Default for Names<K, T> {
 impl<K: NameRule, T: Read> Read for Names<K, T> {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let mut names = Self::default();
-        for Entry { key, key_at, value } in reader.map(node, "a map from names")? {
+        let entries = reader.map(node, "a map from names")?;
+        if let Some(entry) = entries.get(NAMES_MAX) {
+            let message = format!("{}: more than {NAMES_MAX} names", reader.path());
+            reader.fault(entry.key_at, message, "");
+        }
+        for Entry { key, key_at, value } in entries.iter().take(NAMES_MAX) {
             if let Err((message, cure)) = K::check(key) {
                 let message = format!("{}: {message}", reader.path());
                 reader.fault(*key_at, message, cure);
