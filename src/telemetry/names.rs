@@ -9,7 +9,7 @@ pub const BUILD_INFO: &str = "roomgate_build_info";
 pub const TASKS: &str = "roomgate_tasks";
 
 // --- configuration ---
-/// Counter, label `result` (`applied`, `rejected`, `unchanged`): reloads.
+/// Counter, label `result` (`applied`, `rejected`): reloads.
 pub const CONFIG_RELOADS: &str = "roomgate_config_reloads_total";
 /// Gauge: generation of the running configuration, from 1.
 pub const CONFIG_GENERATION: &str = "roomgate_config_generation";
