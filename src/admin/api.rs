@@ -7,7 +7,7 @@
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /api/v1/status?rooms=N` | all that the status page shows |
 //! | `GET /api/v1/nodes`, `rooms?limit=N`, `config`, `media` | one part of it |
-//! | `POST /api/v1/reload` | 200 applied or unchanged, 422 rejected: a [`ReloadRecord`](super::view::ReloadRecord) |
+//! | `POST /api/v1/reload` | 200 applied, 422 rejected: a [`ReloadRecord`](super::view::ReloadRecord) |
 //! | `GET /` | the status page |
 
 use bytes::Bytes;
@@ -140,7 +140,7 @@ async fn serve<B>(
         Route::Reload => {
             let record = view.reload().await;
             let code = match record.result {
-                ReloadResult::Applied | ReloadResult::Unchanged => StatusCode::OK,
+                ReloadResult::Applied => StatusCode::OK,
                 ReloadResult::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
             };
             json(code, &record)

@@ -160,6 +160,17 @@ pub enum ReloadCause {
     Api,
 }
 
+impl ReloadCause {
+    /// Returns the word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::File => "file",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// What came of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -168,8 +179,6 @@ pub enum ReloadResult {
     Applied,
     /// The file has faults: the old configuration runs on.
     Rejected,
-    /// Nothing had changed.
-    Unchanged,
 }
 
 /// One media worker.

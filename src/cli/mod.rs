@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod config;
+pub mod run;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -106,7 +106,7 @@ function show(status) {
   rows($("history"), config.history, (record) => `${record.at} ${record.generation} ${record.cause}`, (record) => [
     cell("When", [moment(record.at)]),
     cell("Asked by", [{ signal: "signal", file: "change of the file", api: "this API" }[record.cause] ?? record.cause]),
-    cell("Result", [state({ applied: "good", unchanged: "none", rejected: "bad" }[record.result] ?? "none", record.result)]),
+    cell("Result", [state({ applied: "good", rejected: "bad" }[record.result] ?? "none", record.result)]),
     cell("What it said", said(record), "wide"),
   ], "None since the start.");
 }
@@ -311,7 +311,6 @@ $("reload").addEventListener("click", async () => {
     answer.className = record.result === "rejected" ? "bad" : "good";
     answer.textContent = {
       applied: `Applied: generation ${record.generation} runs.${restart}`,
-      unchanged: "Nothing has changed.",
       rejected: "Rejected: the file has faults, and the old configuration runs on.",
     }[record.result];
     if ($("effective").open) void readEffective();
