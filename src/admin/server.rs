@@ -97,6 +97,22 @@ struct Shared {
     room: Arc<Semaphore>,
 }
 
+/// Counts one connection while it lives, also when its task is dropped at the end of the process.
+struct Open(prometheus::IntGauge);
+
+impl Open {
+    fn count(metrics: &AdminMetrics) -> Self {
+        metrics.connections.inc();
+        Self(metrics.connections.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
@@ -125,9 +141,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 let shared = Arc::clone(&shared);
                 let tasks = shared.tasks.clone();
                 tasks.spawn(async move {
-                    shared.metrics.connections.inc();
+                    let _open = Open::count(&shared.metrics);
                     serve(stream, &shared).await;
-                    shared.metrics.connections.dec();
                     drop(permit);
                 });
             }

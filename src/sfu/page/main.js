@@ -243,6 +243,7 @@ function onMedia(media) {
     case "connected":
       blockedJoins = 0;
       setNotice("media", null);
+      setQuality(null, "Connected");
       break;
     case "interrupted":
       setNotice("media", "Sound and picture are interrupted. Looking for another way…");
@@ -351,9 +352,10 @@ function button(source, on, whenOn, whenOff) {
   setIcon($(source).querySelector("svg"), on ? source : `${source}-off`);
 }
 
-function setQuality(report) {
+// Without a report: nothing is measured yet, and `word` says what there is instead.
+function setQuality(report, word = "Connecting") {
   $("quality").dataset.grade = report?.grade ?? "none";
-  $("quality-word").textContent = report === null ? "Connecting" : { good: "Good", fair: "Fair", poor: "Poor" }[report.grade];
+  $("quality-word").textContent = report === null ? word : { good: "Good", fair: "Fair", poor: "Poor" }[report.grade];
   $("quality").setAttribute("aria-label", `Your connection: ${report?.grade ?? "not measured yet"}. Show figures`);
   $("quality").title = report?.words ?? "Your connection";
   $("quality-words").textContent = report?.words ?? "Nothing is measured yet.";
