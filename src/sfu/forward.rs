@@ -103,16 +103,6 @@ impl Rewriter {
         Self { current: None, seq, time, sent: None, picture: Picture::default() }
     }
 
-    /// Returns whether `stream` is what runs now.
-    pub(super) fn runs(&self, stream: StreamKey) -> bool {
-        self.current.is_some_and(|current| current.stream == stream)
-    }
-
-    /// Returns the source that runs now.
-    pub(super) fn source(&self) -> Option<u64> {
-        self.current.map(|current| current.stream.source)
-    }
-
     /// Forgets the stream that runs now, because the slot points elsewhere. What was sent stays known.
     pub(super) fn stop(&mut self) {
         self.current = None;

@@ -229,7 +229,7 @@ impl Sim {
                 person.drain(now, &mut self.net, &bytes);
             }
             person.talk(now, &mut self.net);
-            if person.due <= now {
+            if !person.gone && person.due <= now {
                 person.client.handle_timeout(now);
                 person.drain(now, &mut self.net, &[]);
             }
