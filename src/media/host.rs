@@ -25,7 +25,9 @@ pub struct Datagram<'a> {
 /// Takes what a host wants sent. The worker refuses (and counts) what may not be sent: an address from which no
 /// integrity-checked STUN request came within 15 s gets nothing.
 pub trait Outbox {
-    /// Queues one datagram of a session.
+    /// Queues one datagram of a session. An answer goes out under the key its request came with; everything else
+    /// under the key that last came with a datagram from `to` (after an ICE restart the old one stays good for as
+    /// long as its last check is younger than 15 s).
     fn transmit(&mut self, session: SessionKey, to: SocketAddr, bytes: &[u8]);
 }
 

@@ -73,7 +73,68 @@ pub const POOL_TRANSITIONS: &str = "roomgate_pool_transitions_total";
 pub const POOL_OPEN: &str = "roomgate_pool_open";
 
 // --- media ---
+/// Gauge, label `worker`: 1 while the worker's thread runs.
+pub const MEDIA_WORKER_UP: &str = "roomgate_media_worker_up";
+/// Counter, labels `worker`, `direction` (`in`, `out`): datagrams through the media port.
+pub const MEDIA_DATAGRAMS: &str = "roomgate_media_datagrams_total";
+/// Counter, labels `worker`, `direction`: UDP payload bytes through the media port.
+pub const MEDIA_BYTES: &str = "roomgate_media_bytes_total";
+/// Counter, labels `worker`, `direction`: receive and send system calls.
+pub const MEDIA_SYSCALLS: &str = "roomgate_media_syscalls_total";
+/// Counter, label `worker`: datagrams sent together with others in one system call (GSO).
+pub const MEDIA_DATAGRAMS_BATCHED: &str = "roomgate_media_datagrams_batched_total";
+/// Counter, labels `worker`, `direction`: datagrams that moved between workers.
+pub const MEDIA_RING_DATAGRAMS: &str = "roomgate_media_ring_datagrams_total";
+/// Counter, labels `worker`, `reason`: datagrams dropped by a worker.
+pub const MEDIA_DATAGRAMS_DROPPED: &str = "roomgate_media_datagrams_dropped_total";
+/// Counter, label `worker`: datagrams dropped by the kernel because a receive buffer was full.
+pub const MEDIA_SOCKET_DROPPED: &str = "roomgate_media_socket_dropped_total";
+/// Gauge, label `worker`: validated flows.
+pub const MEDIA_FLOWS: &str = "roomgate_media_flows";
+/// Gauge, label `worker`: STUN requests whose answer has not been seen.
+pub const MEDIA_PENDING: &str = "roomgate_media_pending_requests";
+/// Gauge, label `worker`: receive buffers made, 64 KiB each.
+pub const MEDIA_BUFFERS: &str = "roomgate_media_receive_buffers";
+/// Counter, label `worker`: turns of the worker's loop.
+pub const MEDIA_TURNS: &str = "roomgate_media_turns_total";
+/// Gauge, label `worker`: 99th percentile of the loop's turns in the last second.
+pub const MEDIA_TURN_P99_SECONDS: &str = "roomgate_media_turn_p99_seconds";
+/// Gauge, label `worker`: longest turn of the loop in the last second.
+pub const MEDIA_TURN_MAX_SECONDS: &str = "roomgate_media_turn_max_seconds";
 
 // --- sfu ---
+/// Gauge, label `worker`: rooms with people in them.
+pub const SFU_ROOMS: &str = "roomgate_sfu_rooms";
+/// Gauge, label `worker`: participants.
+pub const SFU_PARTICIPANTS: &str = "roomgate_sfu_participants";
+/// Counter, labels `worker`, `direction` (`in`, `out`): RTP packets from and to participants.
+pub const SFU_PACKETS: &str = "roomgate_sfu_rtp_packets_total";
+/// Counter, labels `worker`, `reason` (`malformed`, `unwritten`): RTP packets that were not forwarded.
+pub const SFU_PACKETS_DROPPED: &str = "roomgate_sfu_rtp_packets_dropped_total";
+/// Counter, label `worker`: participants that joined.
+pub const SFU_JOINED: &str = "roomgate_sfu_joined_total";
+/// Counter, label `worker`: joins refused because the worker or the room was full.
+pub const SFU_JOINS_REFUSED: &str = "roomgate_sfu_joins_refused_total";
+/// Counter, label `worker`: SDP offers that were refused.
+pub const SFU_OFFERS_REFUSED: &str = "roomgate_sfu_offers_refused_total";
+/// Counter, labels `worker`, `reason` (`panic`, `engine`, `closed`, `silent`, `slow`): participants that ended without
+/// having left.
+pub const SFU_ENDED: &str = "roomgate_sfu_ended_total";
+/// Counter, labels `worker`, `step` (`wanted`, `asked`): keyframe requests by receivers, and those sent to senders.
+pub const SFU_KEYFRAMES: &str = "roomgate_sfu_keyframe_requests_total";
+/// Counter, label `worker`: ICE restarts.
+pub const SFU_ICE_RESTARTS: &str = "roomgate_sfu_ice_restarts_total";
+/// Gauge, label `worker`: 1 if the last self-test passed.
+pub const SFU_SELFTEST_PASSED: &str = "roomgate_sfu_selftest_passed";
+/// Counter, labels `worker`, `result` (`pass`, `fail`): self-tests.
+pub const SFU_SELFTESTS: &str = "roomgate_sfu_selftests_total";
+/// Gauge: open WebSockets of participants.
+pub const SFU_WEBSOCKETS: &str = "roomgate_sfu_websockets";
+/// Counter, label `code` (1000, 1001, 1008, 1012, 1013, or `lost`): WebSockets of participants that ended.
+pub const SFU_WEBSOCKETS_ENDED: &str = "roomgate_sfu_websockets_ended_total";
+/// Gauge: WHIP and WHEP resources.
+pub const SFU_RESOURCES: &str = "roomgate_sfu_resources";
+/// Counter, labels `resource` (`whip`, `whep`), `status`: answered WHIP and WHEP requests.
+pub const SFU_REQUESTS: &str = "roomgate_sfu_resource_requests_total";
 
 // --- admin ---

@@ -1,6 +1,11 @@
 //! Bytes and values: borrowed, bounded, pure. Nothing here panics on hostile bytes.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod demux;
 pub mod http_body;
 pub mod http_head;
+pub mod rtp;
 pub mod san;
+pub mod stun;
+pub mod ufrag;
 pub mod ws_frame;

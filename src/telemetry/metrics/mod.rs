@@ -9,7 +9,7 @@ mod sfu;
 
 pub use config::ConfigMetrics;
 pub use edge::EdgeMetrics;
-pub use media::MediaMetrics;
+pub use media::{MediaMetrics, MediaSample, MediaSource};
 pub use pool::{NodeMetrics, PoolMetrics};
 pub use rooms::RoomMetrics;
 pub use sfu::SfuMetrics;

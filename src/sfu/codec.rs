@@ -1,0 +1,190 @@
+//! The codecs that pass, and where a decoder may begin.
+//!
+//! Pure. Payload types are each client's own; packets are matched between sender and receiver by codec.
+
+use str0m::format::{Codec as Str0mCodec, PayloadParams};
+use str0m::media::Pt;
+use str0m::rtp::Vp8Descriptor;
+
+/// A codec as far as forwarding must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Codec {
+    /// RFC 7587.
+    Opus,
+    /// RFC 7741.
+    Vp8,
+    /// RFC 6184.
+    H264 {
+        /// `profile-level-id` without its level.
+        profile: u16,
+        /// `packetization-mode`.
+        mode: u8,
+    },
+}
+
+impl Codec {
+    /// Returns the codec of negotiated parameters; `None` for one that is not forwarded.
+    pub(super) fn of(params: &PayloadParams) -> Option<Self> {
+        let spec = params.spec();
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only what the session offers can be forwarded")]
+        match spec.codec {
+            Str0mCodec::Opus => Some(Self::Opus),
+            Str0mCodec::Vp8 => Some(Self::Vp8),
+            Str0mCodec::H264 => Some(Self::H264 {
+                // RFC 6184 section 8.1: profile_idc, profile-iop, level_idc; the default is Baseline.
+                profile: u16::try_from((spec.format.profile_level_id.unwrap_or(0x0042_000a) >> 8) & 0xffff)
+                    .unwrap_or(0x4200),
+                mode: spec.format.packetization_mode.unwrap_or(0),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Returns the RTP clock in Hz.
+    pub(super) fn clock(self) -> u32 {
+        match self {
+            Self::Opus => 48_000,
+            Self::Vp8 | Self::H264 { .. } => 90_000,
+        }
+    }
+
+    /// Returns whether a receiver must begin at a keyframe.
+    pub(super) fn needs_keyframe(self) -> bool {
+        match self {
+            Self::Opus => false,
+            Self::Vp8 | Self::H264 { .. } => true,
+        }
+    }
+}
+
+/// What a payload says about itself, read once a packet and used for all its receivers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PayloadView {
+    /// Whether a decoder may begin here.
+    pub(super) keyframe: bool,
+    /// VP8 only: what must be continuous for the receiver.
+    pub(super) vp8: Option<Vp8Descriptor>,
+}
+
+impl PayloadView {
+    /// Reads a payload; `None` when it is malformed. An empty payload is padding and passes.
+    pub(super) fn read(codec: Codec, payload: &[u8]) -> Option<Self> {
+        match codec {
+            Codec::Opus => Some(Self { keyframe: false, vp8: None }),
+            Codec::Vp8 if payload.is_empty() => Some(Self { keyframe: false, vp8: None }),
+            Codec::Vp8 => {
+                let descriptor = Vp8Descriptor::parse(payload).ok()?;
+                Some(Self { keyframe: descriptor.starts_keyframe(payload), vp8: Some(descriptor) })
+            }
+            Codec::H264 { .. } => Some(Self { keyframe: h264_starts_keyframe(payload), vp8: None }),
+        }
+    }
+}
+
+/// Returns the payload type that a receiver knows for `codec`: the same profile if it has it, else one that differs
+/// in the profile only.
+pub(super) fn payload_type(known: &[(Codec, Pt)], codec: Codec) -> Option<Pt> {
+    let exact = known.iter().find(|(k, _)| *k == codec);
+    let close = || {
+        known.iter().find(|(k, _)| match (k, codec) {
+            (Codec::H264 { mode: a, .. }, Codec::H264 { mode: b, .. }) => *a == b,
+            (Codec::Opus | Codec::Vp8 | Codec::H264 { .. }, _) => false,
+        })
+    };
+    exact.or_else(close).map(|(_, pt)| *pt)
+}
+
+/// Returns whether an H.264 payload starts a sequence parameter set or an IDR picture.
+fn h264_starts_keyframe(payload: &[u8]) -> bool {
+    let nal_type = |byte: &u8| byte & 0x1f;
+    let begins = |t: u8| t == NAL_SPS || t == NAL_IDR;
+    let Some(first) = payload.first().map(nal_type) else { return false };
+    match first {
+        // RFC 6184 section 5.7.1: STAP-A, each unit behind its 16-bit size.
+        NAL_STAP_A => {
+            let mut rest = payload.get(1..).unwrap_or_default();
+            while let [high, low, unit @ ..] = rest {
+                let size = usize::from(u16::from_be_bytes([*high, *low]));
+                if unit.first().map(nal_type).is_some_and(begins) {
+                    return true;
+                }
+                rest = unit.get(size..).unwrap_or_default();
+            }
+            false
+        }
+        // RFC 6184 section 5.8: FU-A; the start bit and the type of the unit are in the second byte.
+        NAL_FU_A => payload.get(1).is_some_and(|fu| fu & 0x80 != 0 && begins(nal_type(fu))),
+        single => begins(single),
+    }
+}
+
+const NAL_IDR: u8 = 5;
+const NAL_SPS: u8 = 7;
+const NAL_STAP_A: u8 = 24;
+const NAL_FU_A: u8 = 28;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn h264_keyframes_are_found_in_all_three_packings() {
+        for (payload, expected) in [
+            (&[][..], false),
+            (&[0x67, 0x42], true),
+            (&[0x65, 0x88], true),
+            (&[0x41, 0x9a], false),
+            (&[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce], true),
+            (&[0x78, 0, 2, 0x41, 0x42], false),
+            (&[0x78, 0xff], false),
+            (&[0x7c, 0x85], true),
+            (&[0x7c, 0x05], false),
+            (&[0x7c, 0x81], false),
+        ] {
+            assert_eq!(h264_starts_keyframe(payload), expected, "{payload:x?}");
+        }
+    }
+
+    #[test]
+    fn vp8_keyframes_begin_in_the_first_partition_only() {
+        for (payload, expected) in [
+            (&[0x10, 0x00, 0, 0, 0x9d, 1, 0x2a][..], true),
+            (&[0x10, 0x01, 0, 0], false),
+            (&[0x00, 0x00, 0, 0], false),
+        ] {
+            let view = PayloadView::read(Codec::Vp8, payload).unwrap();
+            assert_eq!(view.keyframe, expected, "{payload:x?}");
+        }
+        assert!(PayloadView::read(Codec::Vp8, &[0x90]).is_none());
+        assert!(PayloadView::read(Codec::Vp8, &[]).is_some());
+    }
+
+    #[test]
+    fn a_payload_type_is_matched_by_codec_then_by_mode() {
+        let known = [
+            (Codec::H264 { profile: 0x42e0, mode: 0 }, Pt::from(100)),
+            (Codec::H264 { profile: 0x42e0, mode: 1 }, Pt::from(101)),
+            (Codec::Vp8, Pt::from(96)),
+        ];
+        for (codec, expected) in [
+            (Codec::Vp8, Some(96)),
+            (Codec::Opus, None),
+            (Codec::H264 { profile: 0x42e0, mode: 1 }, Some(101)),
+            (Codec::H264 { profile: 0x6400, mode: 1 }, Some(101)),
+            (Codec::H264 { profile: 0x6400, mode: 2 }, None),
+        ] {
+            assert_eq!(payload_type(&known, codec).map(|pt| *pt), expected, "{codec:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_panics(payload in prop::collection::vec(any::<u8>(), 0..64)) {
+            for codec in [Codec::Opus, Codec::Vp8, Codec::H264 { profile: 0, mode: 1 }] {
+                let _ = PayloadView::read(codec, &payload);
+            }
+        }
+    }
+}

@@ -1,0 +1,879 @@
+//! Rooms of synthetic participants in memory: virtual time, a network that may lose, no sockets.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::sfu::client::{Client, Said, Sent};
+use crate::sfu::session::Injected;
+use crate::wire::ufrag::UfragCodec;
+
+const SERVER: &str = "203.0.113.1:10000";
+const TICK: Duration = Duration::from_millis(5);
+const DELAY: Duration = Duration::from_millis(10);
+
+/// What the worker does around the host: finds sessions by ufrag and flow, sends nothing to unchecked addresses.
+struct Net {
+    flows: BTreeMap<SocketAddr, SessionKey>,
+    to_clients: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
+    to_server: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
+    now: Instant,
+    loss: f64,
+    random: StdRng,
+    // Datagrams that were refused because nothing had come from there.
+    refused: usize,
+}
+
+impl Net {
+    fn loses(&mut self, bytes: &[u8]) -> bool {
+        // STUN and DTLS have their own repetition; here media is what matters.
+        bytes[0] >= 128 && self.random.random_bool(self.loss)
+    }
+}
+
+impl Outbox for Net {
+    fn transmit(&mut self, session: SessionKey, to: SocketAddr, bytes: &[u8]) {
+        if bytes.starts_with(&[1, 1]) {
+            self.flows.insert(to, session);
+        }
+        if !self.flows.contains_key(&to) {
+            self.refused += 1;
+            return;
+        }
+        if !self.loses(bytes) {
+            self.to_clients.push_back((self.now + DELAY, to, bytes.to_vec()));
+        }
+    }
+}
+
+struct Sim {
+    host: SfuHost,
+    net: Net,
+    now: Instant,
+    people: Vec<Person>,
+}
+
+struct Person {
+    client: Client,
+    address: SocketAddr,
+    session: SessionId,
+    id: String,
+    notices: mpsc::Receiver<Notice>,
+    heard: Vec<ServerMessage>,
+    bye: Option<Bye>,
+    packets: Vec<Got>,
+    keyframes_wanted: Vec<(Instant, Source, Option<String>)>,
+    sends: Vec<Source>,
+    seq: u64,
+    next_send: Instant,
+    keyframe_next: bool,
+    muted: bool,
+    rids: Vec<&'static str>,
+    is_up: bool,
+    gone: bool,
+    due: Instant,
+}
+
+/// One packet that a person got.
+#[derive(Clone, Debug)]
+struct Got {
+    at: Instant,
+    mid: String,
+    ssrc: u32,
+    seq: u64,
+    time: u32,
+    payload: Vec<u8>,
+    audio_level: Option<i8>,
+    wire_rtx: bool,
+}
+
+impl Sim {
+    fn new() -> Self {
+        Self::with_limits(SfuLimits::new(100))
+    }
+
+    fn with_limits(limits: SfuLimits) -> Self {
+        let now = crate::clock::now();
+        let identity = WorkerIdentity {
+            edge: 1,
+            worker: 0,
+            generation: 77,
+            codec: Arc::new(UfragCodec::new([7; 16])),
+            candidates: vec![SERVER.parse().unwrap()],
+        };
+        let net = Net {
+            flows: BTreeMap::new(),
+            to_clients: VecDeque::new(),
+            to_server: VecDeque::new(),
+            now,
+            loss: 0.0,
+            random: StdRng::seed_from_u64(0x51c3),
+            refused: 0,
+        };
+        let host = SfuHost::new(identity, Engine::new().unwrap(), limits, now);
+        Self { host, net, now, people: Vec::new() }
+    }
+
+    fn command<T>(&mut self, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
+        let (reply, mut answer) = oneshot::channel();
+        let command = make(reply);
+        self.host.handle_command(command, self.now, &mut self.net);
+        answer.try_recv().expect("the host answers at once")
+    }
+
+    fn try_join(&mut self, room: &str, role: Role) -> (Result<Joined, JoinFault>, mpsc::Receiver<Notice>) {
+        let (notices, heard) = mpsc::channel(64);
+        let join = Join { room: public(room), name: format!("person {}", self.people.len()), role, notices };
+        (self.command(|reply| Command::Join { join, reply }), heard)
+    }
+
+    /// Joins with the given sources and receive lines, and returns the index of the person.
+    fn join(&mut self, room: &str, sends: &[Source], audio: u16, video: u16) -> usize {
+        self.join_as(room, Role::Talker, sends, audio, video, &[])
+    }
+
+    fn join_as(
+        &mut self,
+        room: &str,
+        role: Role,
+        sends: &[Source],
+        audio: u16,
+        video: u16,
+        rids: &[&'static str],
+    ) -> usize {
+        let (joined, notices) = self.try_join(room, role);
+        let joined = joined.unwrap();
+        let index = self.people.len();
+        let address = SocketAddr::from(([192, 0, 2, u8::try_from(index + 1).unwrap()], 5000));
+        let mut client = Client::new(address, self.now);
+        let (sdp, tracks) = client.offer(sends, audio, video, rids).unwrap();
+        let answer =
+            self.command(|reply| Command::Offer { session: joined.session, sdp, tracks, reply }).unwrap();
+        client.answer(&answer).unwrap();
+        self.people.push(Person {
+            client,
+            address,
+            session: joined.session,
+            id: joined.you,
+            notices,
+            heard: Vec::new(),
+            bye: None,
+            packets: Vec::new(),
+            keyframes_wanted: Vec::new(),
+            sends: sends.to_vec(),
+            seq: 1000 * index as u64 + 1,
+            next_send: self.now,
+            keyframe_next: true,
+            muted: false,
+            rids: rids.to_vec(),
+            is_up: false,
+            gone: false,
+            due: self.now,
+        });
+        index
+    }
+
+    fn offer(&mut self, person: usize, offer: (String, Vec<Track>)) -> Result<String, OfferFault> {
+        let session = self.people[person].session;
+        let (sdp, tracks) = offer;
+        self.command(|reply| Command::Offer { session, sdp, tracks, reply })
+    }
+
+    fn leave(&mut self, person: usize) {
+        let session = self.people[person].session;
+        self.host.handle_command(Command::Leave { session }, self.now, &mut self.net);
+        self.people[person].gone = true;
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += TICK;
+            self.net.now = self.now;
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        while self.net.to_server.front().is_some_and(|(at, ..)| *at <= now) {
+            let (_, from, bytes) = self.net.to_server.pop_front().unwrap();
+            let key = match username(&bytes) {
+                Some(ufrag) => self.host.identity.codec.decode(ufrag.as_bytes()).map(|u| SessionKey(u.nonce)),
+                None => self.net.flows.get(&from).copied(),
+            };
+            let Some(key) = key else { continue };
+            let asked: IpAddr = "10.0.0.5".parse().unwrap();
+            let datagram = Datagram { source: from, asked, bytes: &bytes };
+            if !self.host.handle_datagram(key, datagram, now, &mut self.net) {
+                self.net.flows.retain(|_, k| *k != key);
+            }
+        }
+        // As the worker does: once after a batch.
+        if self.host.poll_timeout().is_some_and(|at| at <= now) {
+            self.host.handle_timeout(now, &mut self.net);
+        }
+        let mut arrived: BTreeMap<SocketAddr, Vec<Vec<u8>>> = BTreeMap::new();
+        while self.net.to_clients.front().is_some_and(|(at, ..)| *at <= now) {
+            let (_, to, bytes) = self.net.to_clients.pop_front().unwrap();
+            arrived.entry(to).or_default().push(bytes);
+        }
+        for person in &mut self.people {
+            for bytes in arrived.remove(&person.address).unwrap_or_default() {
+                person.client.handle_datagram(SERVER.parse().unwrap(), &bytes, now);
+                person.drain(now, &mut self.net, &bytes);
+            }
+            person.talk(now, &mut self.net);
+            if !person.gone && person.due <= now {
+                person.client.handle_timeout(now);
+                person.drain(now, &mut self.net, &[]);
+            }
+            while let Ok(notice) = person.notices.try_recv() {
+                match notice {
+                    Notice::Message(message) => person.heard.push((*message).clone()),
+                    Notice::Bye(bye) => person.bye = Some(bye),
+                }
+            }
+        }
+    }
+
+    /// Whose payloads a person got, by sender and source letter.
+    fn got(&self, person: usize) -> BTreeMap<(u8, u8), usize> {
+        let mut got = BTreeMap::new();
+        for packet in &self.people[person].packets {
+            *got.entry(signature(&packet.payload)).or_default() += 1;
+        }
+        got
+    }
+
+    fn forget(&mut self) {
+        self.people.iter_mut().for_each(|p| p.packets.clear());
+    }
+}
+
+impl Person {
+    /// Sends audio every 20 ms and video every 40 ms, two packets a frame.
+    fn talk(&mut self, now: Instant, net: &mut Net) {
+        if !self.is_up || self.gone || self.muted || now < self.next_send {
+            return;
+        }
+        self.next_send = now + Duration::from_millis(20);
+        self.seq += 1;
+        let me = self.address.port().to_be_bytes()[1] ^ octet(self.address);
+        let time = u32::try_from(self.seq * 960).unwrap();
+        for source in self.sends.clone() {
+            match source {
+                Source::Microphone => {
+                    let payload = audio_payload(me, self.seq);
+                    let seq = self.seq;
+                    let sent = Sent { source, rid: None, seq, time, marker: false, payload: &payload };
+                    self.client.send(&sent, now);
+                    self.flush(now, net);
+                }
+                Source::Camera | Source::Screen => {
+                    let layers: Vec<Option<&'static str>> = match source {
+                        Source::Camera if !self.rids.is_empty() => {
+                            self.rids.iter().map(|r| Some(*r)).collect()
+                        }
+                        Source::Camera | Source::Screen | Source::Microphone => vec![None],
+                    };
+                    for (layer, rid) in layers.into_iter().enumerate() {
+                        let letter = letter(source) + u8::try_from(layer).unwrap();
+                        let size = 200 * (layer + 1);
+                        for part in 0..2 {
+                            let key = self.keyframe_next && part == 0;
+                            let payload = video_payload(me, letter, self.seq, key, part == 0, size);
+                            let sent = Sent {
+                                source,
+                                rid,
+                                seq: self.seq * 2 + part,
+                                time: time * 2,
+                                marker: part == 1,
+                                payload: &payload,
+                            };
+                            self.client.send(&sent, now);
+                            self.flush(now, net);
+                        }
+                    }
+                }
+            }
+        }
+        self.keyframe_next = false;
+    }
+
+    fn flush(&mut self, now: Instant, net: &mut Net) {
+        self.drain(now, net, &[]);
+        self.client.handle_timeout(now);
+        self.drain(now, net, &[]);
+    }
+
+    fn drain(&mut self, now: Instant, net: &mut Net, wire: &[u8]) {
+        loop {
+            match self.client.poll() {
+                Said::Transmit { bytes, .. } => {
+                    if !self.gone && !net.loses(&bytes) {
+                        net.to_server.push_back((now + DELAY, self.address, bytes));
+                    }
+                }
+                Said::Received(packet) => {
+                    let ssrc = *packet.header.ssrc;
+                    self.packets.push(Got {
+                        at: now,
+                        mid: self.client.mid_of(ssrc).unwrap_or_default(),
+                        ssrc,
+                        seq: *packet.seq_no,
+                        time: packet.header.timestamp,
+                        payload: packet.payload.to_vec(),
+                        audio_level: packet.header.ext_vals.audio_level,
+                        wire_rtx: wire.len() > 12 && wire[8..12] != ssrc.to_be_bytes(),
+                    });
+                }
+                Said::Connected => self.is_up = true,
+                Said::KeyframeWanted { source, rid } => {
+                    self.keyframes_wanted.push((now, source, rid));
+                    self.keyframe_next = true;
+                }
+                Said::Closed => {}
+                Said::Failed(reason) => panic!("{reason}"),
+                Said::Timeout(at) => {
+                    self.due = at;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn slots(&self) -> BTreeMap<String, Option<SlotSource>> {
+        let mut slots = BTreeMap::new();
+        for message in &self.heard {
+            if let ServerMessage::Slots { slots: changed } = message {
+                slots.extend(changed.iter().map(|s| (s.mid.clone(), s.from.clone())));
+            }
+        }
+        slots
+    }
+}
+
+fn public(room: &str) -> RoomRef {
+    RoomRef::Public(crate::rooms::RoomId {
+        pool: "workers".into(),
+        scope: "test".into(),
+        key: crate::rooms::RoomKey::new(room).unwrap(),
+    })
+}
+
+fn octet(address: SocketAddr) -> u8 {
+    match address.ip() {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(_) => 0,
+    }
+}
+
+/// The number that a person's payloads carry.
+fn who(person: usize) -> u8 {
+    5000u16.to_be_bytes()[1] ^ u8::try_from(person + 1).unwrap()
+}
+
+fn letter(source: Source) -> u8 {
+    match source {
+        Source::Microphone => b'm',
+        Source::Camera => b'c',
+        Source::Screen => b's',
+    }
+}
+
+fn audio_payload(me: u8, seq: u64) -> Vec<u8> {
+    let mut payload = vec![0xfc, me, b'm'];
+    payload.extend(seq.to_be_bytes());
+    payload
+}
+
+/// A VP8 payload with picture id and TL0PICIDX; the sender's number and the source's letter are at its end.
+fn video_payload(me: u8, letter: u8, seq: u64, key: bool, start: bool, size: usize) -> Vec<u8> {
+    let picture = u16::try_from(seq & 0x7fff).unwrap().to_be_bytes();
+    let first = if start { 0x90 } else { 0x80 };
+    let mut payload =
+        vec![first, 0xe0, 0x80 | picture[0], picture[1], 5, 0, u8::from(!key), 0, 0, 0x9d, 1, 0x2a];
+    payload.resize(size, 0);
+    payload.extend([me, letter]);
+    payload
+}
+
+fn signature(payload: &[u8]) -> (u8, u8) {
+    match payload {
+        [0xfc, me, b'm', ..] => (*me, b'm'),
+        [.., me, letter] => (*me, *letter),
+        _ => (0, 0),
+    }
+}
+
+/// The server's part of the USERNAME of a STUN request.
+fn username(bytes: &[u8]) -> Option<String> {
+    if bytes.first()? >= &2 {
+        return None;
+    }
+    let mut rest = bytes.get(20..)?;
+    while let [t1, t2, l1, l2, tail @ ..] = rest {
+        let len = usize::from(u16::from_be_bytes([*l1, *l2]));
+        let value = tail.get(..len)?;
+        if [*t1, *t2] == [0, 6] {
+            return Some(std::str::from_utf8(value).ok()?.split(':').next()?.to_owned());
+        }
+        rest = tail.get(len.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+use Source::{Camera, Microphone, Screen};
+
+fn seconds(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+#[test]
+fn media_reaches_exactly_the_others_of_the_room() {
+    let mut sim = Sim::new();
+    let a: Vec<usize> = (0..3).map(|_| sim.join("a", &[Microphone, Camera], 4, 4)).collect();
+    let b: Vec<usize> = (0..2).map(|_| sim.join("b", &[Microphone, Camera], 4, 4)).collect();
+    sim.run(seconds(4));
+    for room in [&a, &b] {
+        for person in room {
+            let expected: Vec<(u8, u8)> = room
+                .iter()
+                .filter(|other| *other != person)
+                .flat_map(|other| [(who(*other), b'c'), (who(*other), b'm')])
+                .collect();
+            let got = sim.got(*person);
+            let mut senders: Vec<_> = got.keys().copied().collect();
+            let mut expected_sorted = expected.clone();
+            senders.sort_unstable();
+            expected_sorted.sort_unstable();
+            assert_eq!(senders, expected_sorted, "person {person}");
+            assert!(got.values().all(|n| *n > 50), "person {person}: {got:?}");
+        }
+    }
+    assert_eq!(sim.net.refused, 0);
+    let audio = sim.people[0].packets.iter().find(|p| signature(&p.payload).1 == b'm').unwrap();
+    assert_eq!(audio.audio_level, Some(-30));
+}
+
+#[test]
+fn slots_say_what_the_lines_carry() {
+    let mut sim = Sim::new();
+    let first = sim.join("a", &[Microphone, Camera], 4, 4);
+    let second = sim.join("a", &[Microphone, Camera, Screen], 4, 4);
+    sim.run(seconds(3));
+    let slots = sim.people[first].slots();
+    let named: Vec<SlotSource> = slots.values().flatten().cloned().collect();
+    assert_eq!(named.len(), 3);
+    assert!(named.iter().all(|s| s.participant == sim.people[second].id));
+    // What comes on a line is what was said to come on it.
+    for packet in &sim.people[first].packets {
+        let said = slots[&packet.mid].as_ref().unwrap();
+        assert_eq!(letter(said.source), signature(&packet.payload).1);
+    }
+}
+
+#[test]
+fn each_line_is_one_continuous_stream() {
+    let mut sim = Sim::new();
+    let watcher = sim.join("a", &[], 1, 1);
+    let first = sim.join("a", &[Microphone, Camera], 0, 0);
+    sim.run(seconds(3));
+    let second = sim.join("a", &[Microphone, Camera], 0, 0);
+    sim.run(seconds(3));
+    sim.leave(first);
+    sim.run(seconds(3));
+    let packets = &sim.people[watcher].packets;
+    let mut by_ssrc: BTreeMap<u32, Vec<&Got>> = BTreeMap::new();
+    for packet in packets {
+        by_ssrc.entry(packet.ssrc).or_default().push(packet);
+    }
+    assert_eq!(by_ssrc.len(), 2);
+    for stream in by_ssrc.values() {
+        let senders: std::collections::BTreeSet<u8> =
+            stream.iter().map(|p| signature(&p.payload).0).collect();
+        assert_eq!(senders.len(), 2, "the line was pointed at the second sender");
+        assert!(senders.contains(&who(second)));
+        for pair in stream.windows(2) {
+            assert_eq!(pair[1].seq, pair[0].seq + 1);
+            let step = pair[1].time.wrapping_sub(pair[0].time);
+            assert!(step < 90_000 * 4, "{step}");
+        }
+        let switch =
+            stream.windows(2).find(|pair| signature(&pair[0].payload).0 != signature(&pair[1].payload).0);
+        let [before, after] = switch.unwrap() else { panic!("windows of two") };
+        if signature(&after.payload).1 == b'c' {
+            assert_eq!(after.payload[6] & 1, 0, "the switch is on a keyframe");
+            let picture = |p: &Got| u16::from_be_bytes([p.payload[2] & 0x7f, p.payload[3]]);
+            assert_eq!(picture(after), picture(before) + 1);
+            assert_eq!(after.payload[4], before.payload[4].wrapping_add(1));
+        }
+    }
+}
+
+#[test]
+fn who_leaves_and_comes_again_is_told_in_batches() {
+    let mut sim = Sim::new();
+    let stays = sim.join("a", &[Microphone], 4, 4);
+    let leaves = sim.join("a", &[Microphone], 4, 4);
+    sim.run(seconds(2));
+    let old = sim.people[leaves].id.clone();
+    sim.leave(leaves);
+    sim.run(seconds(1));
+    let again = sim.join("a", &[Microphone], 4, 4);
+    sim.forget();
+    sim.run(seconds(2));
+    let story: Vec<String> = sim.people[stays]
+        .heard
+        .iter()
+        .flat_map(|message| match message {
+            ServerMessage::Joined { participants } => {
+                participants.iter().map(|p| format!("+{}", p.id)).collect::<Vec<_>>()
+            }
+            ServerMessage::Left { participants } => participants.iter().map(|id| format!("-{id}")).collect(),
+            ServerMessage::Welcome { .. }
+            | ServerMessage::Answer { .. }
+            | ServerMessage::Sources { .. }
+            | ServerMessage::Slots { .. }
+            | ServerMessage::Lines { .. }
+            | ServerMessage::Error { .. } => Vec::new(),
+        })
+        .collect();
+    let new = sim.people[again].id.clone();
+    assert_ne!(old, new);
+    assert_eq!(story, [format!("+{old}"), format!("-{old}"), format!("+{new}")]);
+    assert!(sim.got(stays).keys().eq([(who(again), b'm')].iter()));
+    assert!(sim.got(again).keys().eq([(who(stays), b'm')].iter()));
+}
+
+#[test]
+fn a_room_that_grows_asks_for_lines_in_steps() {
+    let mut sim = Sim::new();
+    let watcher = sim.join("a", &[], 4, 4);
+    for _ in 0..6 {
+        sim.join("a", &[Microphone, Camera], 0, 0);
+    }
+    sim.run(seconds(2));
+    let asked: Vec<Lines> = sim.people[watcher]
+        .heard
+        .iter()
+        .filter_map(|m| if let ServerMessage::Lines { lines } = m { Some(*lines) } else { None })
+        .collect();
+    assert_eq!(asked, [Lines { audio: 8, video: 8 }]);
+    assert_eq!(sim.got(watcher).len(), 8);
+    let more = sim.people[watcher].client.offer(&[], 4, 4, &[]).unwrap();
+    let answer = sim.offer(watcher, more).unwrap();
+    sim.people[watcher].client.answer(&answer).unwrap();
+    sim.run(seconds(2));
+    assert_eq!(sim.got(watcher).len(), 12, "all six are seen and heard");
+}
+
+#[test]
+fn an_ice_restart_on_the_same_address_keeps_media_running() {
+    let mut sim = Sim::new();
+    let a = sim.join("a", &[Microphone, Camera], 4, 4);
+    let b = sim.join("a", &[Microphone, Camera], 4, 4);
+    sim.run(seconds(3));
+    let old: Vec<SessionKey> = sim.host.session_mut(sim.people[a].session.place).unwrap().keys().collect();
+    let offer = sim.people[a].client.restart_ice().unwrap();
+    let answer = sim.offer(a, offer).unwrap();
+    let new: Vec<SessionKey> = sim.host.session_mut(sim.people[a].session.place).unwrap().keys().collect();
+    assert_eq!((old.len(), new.len()), (1, 2));
+    // Every ufrag in the answer leads to this worker and this session.
+    let ufrags: Vec<&str> = answer
+        .lines()
+        .filter_map(|l| l.strip_prefix("a=ice-ufrag:").or_else(|| l.split(" ufrag ").nth(1)))
+        .collect();
+    assert!(ufrags.len() >= 2);
+    for ufrag in ufrags {
+        let decoded = sim.host.identity.codec.decode(ufrag.trim().as_bytes()).unwrap();
+        assert_eq!(SessionKey(decoded.nonce), new[1]);
+    }
+    sim.people[a].client.answer(&answer).unwrap();
+    sim.forget();
+    sim.run(seconds(3));
+    for (person, other) in [(a, b), (b, a)] {
+        let packets = &sim.people[person].packets;
+        let longest = packets.windows(2).map(|p| p[1].at - p[0].at).max().unwrap();
+        assert!(longest < Duration::from_millis(200), "{longest:?}");
+        assert!(sim.got(person).contains_key(&(who(other), b'c')));
+    }
+    sim.run(seconds(20));
+    let left: Vec<SessionKey> = sim.host.session_mut(sim.people[a].session.place).unwrap().keys().collect();
+    assert_eq!(left, new[1..]);
+    assert_eq!(sim.host.keys.len(), 2);
+}
+
+#[test]
+fn an_ice_restart_on_another_address_moves_the_media() {
+    let mut sim = Sim::new();
+    let a = sim.join("a", &[Microphone, Camera], 4, 4);
+    let b = sim.join("a", &[Microphone, Camera], 4, 4);
+    sim.run(seconds(3));
+    let new: SocketAddr = "198.51.100.9:6000".parse().unwrap();
+    sim.people[a].address = new;
+    sim.people[a].client.move_to(new);
+    let offer = sim.people[a].client.restart_ice().unwrap();
+    let answer = sim.offer(a, offer).unwrap();
+    sim.people[a].client.answer(&answer).unwrap();
+    sim.run(seconds(1));
+    sim.forget();
+    sim.run(seconds(2));
+    assert!(sim.got(a).get(&(who(b), b'c')).is_some_and(|n| *n > 50), "{:?}", sim.got(a));
+    assert_eq!(sim.net.refused, 0);
+}
+
+#[test]
+fn a_panic_in_one_receiver_ends_that_one_only() {
+    let mut sim = Sim::new();
+    let people: Vec<usize> = (0..3).map(|_| sim.join("a", &[Microphone, Camera], 4, 4)).collect();
+    sim.run(seconds(2));
+    let victim = sim.people[people[1]].session.place;
+    sim.host.session_mut(victim).unwrap().injected = Some(Injected::Write);
+    sim.forget();
+    sim.run(seconds(2));
+    assert_eq!(sim.people[people[1]].bye, Some(Bye::Fault));
+    assert_eq!(sim.host.totals.ended_panic, 1);
+    let id = sim.people[people[1]].id.clone();
+    for person in [people[0], people[2]] {
+        let heard = &sim.people[person].heard;
+        assert!(
+            heard
+                .iter()
+                .any(|m| matches!(m, ServerMessage::Left { participants } if participants.contains(&id)))
+        );
+        let other = if person == people[0] { people[2] } else { people[0] };
+        assert!(sim.got(person)[&(who(other), b'c')] > 50);
+    }
+    assert_eq!(sim.host.report(sim.now).participants, 2);
+}
+
+#[test]
+fn a_panic_in_a_sender_ends_that_one_only() {
+    let mut sim = Sim::new();
+    let people: Vec<usize> = (0..3).map(|_| sim.join("a", &[Microphone, Camera], 4, 4)).collect();
+    sim.run(seconds(2));
+    let victim = sim.people[people[0]].session.place;
+    sim.host.session_mut(victim).unwrap().injected = Some(Injected::Receive);
+    sim.run(seconds(1));
+    sim.forget();
+    sim.run(seconds(2));
+    assert_eq!(sim.people[people[0]].bye, Some(Bye::Fault));
+    assert!(sim.got(people[1]).keys().eq([(who(people[2]), b'c'), (who(people[2]), b'm')].iter()));
+}
+
+#[test]
+fn keyframe_requests_are_coalesced_and_throttled() {
+    let mut sim = Sim::new();
+    let sender = sim.join("a", &[Camera], 0, 0);
+    let watchers: Vec<usize> = (0..5).map(|_| sim.join("a", &[], 1, 1)).collect();
+    sim.run(seconds(3));
+    sim.people[sender].keyframes_wanted.clear();
+    let asked = sim.host.totals.keyframes_asked;
+    let begin = sim.now;
+    for _ in 0..40 {
+        for watcher in &watchers {
+            let ssrc = sim.people[*watcher].packets.last().unwrap().ssrc;
+            let person = &mut sim.people[*watcher];
+            person.client.want_keyframe(ssrc);
+            person.flush(sim.now, &mut sim.net);
+        }
+        sim.run(Duration::from_millis(50));
+    }
+    sim.run(seconds(1));
+    let wanted = &sim.people[sender].keyframes_wanted;
+    let spent = sim.now - begin;
+    assert!(wanted.len() as u128 <= spent.as_millis() / 500 + 1, "{}", wanted.len());
+    assert!(wanted.len() >= 4, "{}", wanted.len());
+    assert!(wanted.windows(2).all(|p| p[1].0 - p[0].0 >= Duration::from_millis(480)));
+    assert_eq!(sim.host.totals.keyframes_asked - asked, wanted.len() as u64);
+}
+
+#[test]
+fn lost_video_is_repaired_on_both_legs() {
+    let mut sim = Sim::new();
+    let sender = sim.join("a", &[Camera], 0, 0);
+    let watcher = sim.join("a", &[], 0, 1);
+    sim.run(seconds(2));
+    sim.forget();
+    sim.net.loss = 0.05;
+    sim.run(seconds(10));
+    sim.net.loss = 0.0;
+    sim.run(seconds(1));
+    let packets = &sim.people[watcher].packets;
+    let mut numbers: Vec<u64> = packets.iter().map(|p| p.seq).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let span = numbers.last().unwrap() - numbers.first().unwrap() + 1;
+    let missing = span - numbers.len() as u64;
+    assert!(packets.iter().filter(|p| p.wire_rtx).count() > 10, "repairs came by RTX");
+    // One in twenty is lost on each leg; without repair a tenth would be missing.
+    assert!(missing * 100 <= span, "{missing} of {span} are missing");
+    assert!(sim.got(watcher).keys().eq([(who(sender), b'c')].iter()));
+}
+
+#[test]
+fn of_a_simulcast_the_best_active_layer_is_forwarded() {
+    let mut sim = Sim::new();
+    let sender = sim.join_as("a", Role::Talker, &[Camera], 0, 0, &["q", "h", "f"]);
+    let watcher = sim.join("a", &[], 0, 1);
+    sim.run(seconds(4));
+    sim.forget();
+    sim.run(seconds(1));
+    assert!(sim.got(watcher).keys().eq([(who(sender), b'c' + 2)].iter()), "{:?}", sim.got(watcher));
+    // The sender has no bandwidth for the best layer any more.
+    sim.people[sender].rids.truncate(2);
+    sim.run(seconds(3));
+    sim.forget();
+    sim.run(seconds(1));
+    assert!(sim.got(watcher).keys().eq([(who(sender), b'c' + 1)].iter()), "{:?}", sim.got(watcher));
+    let ssrcs: std::collections::BTreeSet<u32> = sim.people[watcher].packets.iter().map(|p| p.ssrc).collect();
+    assert_eq!(ssrcs.len(), 1);
+}
+
+#[test]
+fn who_falls_silent_is_out_after_15_s() {
+    let mut sim = Sim::new();
+    let stays = sim.join("a", &[Microphone], 4, 4);
+    let silent = sim.join("a", &[Microphone], 4, 4);
+    sim.run(seconds(2));
+    sim.people[silent].gone = true;
+    sim.run(seconds(13));
+    assert_eq!(sim.people[silent].bye, None);
+    sim.run(seconds(5));
+    assert_eq!(sim.people[silent].bye, Some(Bye::Silent));
+    assert_eq!(sim.people[stays].bye, None);
+    let id = sim.people[silent].id.clone();
+    let is_told =
+        |m: &ServerMessage| matches!(m, ServerMessage::Left { participants } if participants.contains(&id));
+    assert!(sim.people[stays].heard.iter().any(is_told));
+}
+
+#[test]
+fn who_never_connects_is_out_after_30_s() {
+    let mut sim = Sim::new();
+    let never = sim.join("a", &[Microphone], 4, 4);
+    sim.people[never].gone = true;
+    sim.run(seconds(29));
+    assert_eq!(sim.people[never].bye, None);
+    sim.run(seconds(2));
+    assert_eq!(sim.people[never].bye, Some(Bye::Silent));
+    assert_eq!(sim.host.places.len(), 0);
+}
+
+#[test]
+fn who_closes_dtls_is_out_at_once() {
+    let mut sim = Sim::new();
+    let stays = sim.join("a", &[Microphone], 4, 4);
+    let closes = sim.join("a", &[Microphone], 4, 4);
+    sim.run(seconds(2));
+    sim.people[closes].client.close();
+    sim.people[closes].drain(sim.now, &mut sim.net, &[]);
+    sim.run(Duration::from_millis(300));
+    assert_eq!(sim.people[closes].bye, Some(Bye::Closed));
+    assert_eq!(sim.people[stays].bye, None);
+}
+
+#[test]
+fn who_does_not_listen_is_out() {
+    let mut sim = Sim::new();
+    let (joined, mut notices) = sim.try_join("a", Role::Talker);
+    let session = joined.unwrap().session;
+    // Each comes and goes in batches of their own: the queue of the first fills.
+    for _ in 0..80 {
+        let (other, _heard) = sim.try_join("a", Role::Talker);
+        sim.run(Duration::from_millis(120));
+        let session = other.unwrap().session;
+        sim.host.handle_command(Command::Leave { session }, sim.now, &mut sim.net);
+        sim.run(Duration::from_millis(120));
+    }
+    assert_eq!(sim.host.find(session), None);
+    assert_eq!(sim.host.totals.ended_slow, 1);
+    let mut told = 0;
+    while notices.try_recv().is_ok() {
+        told += 1;
+    }
+    assert_eq!(told, 64);
+}
+
+#[test]
+fn a_full_worker_and_a_full_room_refuse() {
+    let mut sim = Sim::with_limits(SfuLimits { sessions_max: 3, room_participants_max: 2 });
+    let mut seats = Vec::new();
+    for (room, expected) in [
+        ("a", None),
+        ("a", None),
+        ("a", Some(JoinFault::RoomFull)),
+        ("b", None),
+        ("c", Some(JoinFault::WorkerFull)),
+    ] {
+        let (joined, heard) = sim.try_join(room, Role::Talker);
+        seats.push(heard);
+        assert_eq!(joined.err(), expected, "{room}");
+    }
+    assert_eq!(sim.host.totals.refused, 2);
+}
+
+#[test]
+fn a_viewer_sees_one_participant_alone_and_is_not_seen() {
+    let mut sim = Sim::new();
+    let first = sim.join("a", &[Microphone, Camera], 4, 4);
+    let second = sim.join("a", &[Microphone, Camera], 4, 4);
+    let only = Some(sim.people[second].id.clone());
+    let viewer = sim.join_as("a", Role::Viewer { only }, &[], 2, 2, &[]);
+    sim.run(seconds(3));
+    assert!(sim.got(viewer).keys().eq([(who(second), b'c'), (who(second), b'm')].iter()));
+    let id = sim.people[viewer].id.clone();
+    let names = |m: &ServerMessage| format!("{m:?}").contains(&id);
+    assert!(!sim.people[first].heard.iter().any(names));
+    let report = sim.host.report(sim.now);
+    assert_eq!((report.rooms[0].participants, report.rooms[0].viewers), (2, 1));
+}
+
+#[test]
+fn hidden_rooms_do_not_show() {
+    let mut sim = Sim::new();
+    let (notices, _heard) = mpsc::channel(8);
+    let join = Join { room: RoomRef::Hidden(1), name: String::new(), role: Role::Talker, notices };
+    let joined = sim.command(|reply| Command::Join { join, reply });
+    assert!(joined.is_ok());
+    let report = sim.host.report(sim.now);
+    assert_eq!((report.participants, report.rooms.len(), report.totals.joined), (0, 0, 0));
+}
+
+#[test]
+fn aes_gcm_is_what_this_side_picks() {
+    let mut sim = Sim::new();
+    sim.join("a", &[Microphone], 1, 0);
+    sim.join("a", &[Microphone], 1, 0);
+    sim.run(seconds(2));
+    // Audio payloads have 11 bytes here; what SRTP adds is 16 bytes with GCM (RFC 7714) and 10 with HMAC-SHA1-80.
+    let is_rtp = |b: &[u8]| b[0] >= 128 && !(64..96).contains(&(b[1] & 0x7f));
+    let bytes = (0..20)
+        .find_map(|_| {
+            sim.run(TICK);
+            sim.net.to_clients.iter().map(|(_, _, b)| b.clone()).find(|b| is_rtp(b))
+        })
+        .unwrap();
+    let words = usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
+    let header = 12 + usize::from(bytes[0] & 0x0f) * 4 + if bytes[0] & 0x10 != 0 { 4 + words * 4 } else { 0 };
+    assert_eq!(bytes.len() - header - 11, 16);
+}
+
+#[test]
+fn a_refused_offer_leaves_the_session_as_it_was() {
+    let mut sim = Sim::new();
+    let a = sim.join("a", &[Microphone, Camera], 4, 4);
+    let b = sim.join("a", &[Microphone, Camera], 4, 4);
+    sim.run(seconds(2));
+    assert_eq!(sim.offer(a, ("no sdp".to_owned(), Vec::new())), Err(OfferFault::NotSdp));
+    sim.forget();
+    sim.run(seconds(1));
+    assert!(sim.got(a)[&(who(b), b'c')] > 20);
+}
