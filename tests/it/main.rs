@@ -13,7 +13,3 @@ mod media_datagrams;
 mod pool_follows_its_nodes;
 mod rooms_simulation;
 mod rooms_under_threads;
-mod sfu_over_sockets;
-mod sfu_resources;
-mod sfu_selftest;
-mod sfu_websockets;
