@@ -315,7 +315,8 @@ async fn accept_loop(
                 // At the bound the connection is closed at once: a refusal that the client sees beats a queue.
                 let Some(open) = shard.open.enter() else { continue };
                 let (shard_of_it, state) = (shard.clone(), state.clone());
-                let connection = serve(shard_of_it, state, tcp, peer, open);
+                // Boxed once: every wrapper around a future by value would make the task larger by its size.
+                let connection = Box::pin(serve(shard_of_it, state, tcp, peer, open));
                 shard.shared.tasks.spawn(shard.connections.track_future(connection));
             }
             Err(_) => {

@@ -5,6 +5,7 @@
 //! and node; a WebSocket leaves Pingora for a [`tunnel`]. Pingora's types stay inside this part.
 
 mod buffers;
+mod conference;
 mod front_door;
 mod h1;
 mod headers;
@@ -23,6 +24,7 @@ use arc_swap::ArcSwap;
 use crate::config::settings::Settings;
 use crate::pool::Pools;
 use crate::rooms::Rooms;
+use crate::sfu::Sfu;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::EdgeMetrics;
 use front_door::FrontDoor;
@@ -35,6 +37,8 @@ pub struct EdgeParts {
     pub rooms: Rooms,
     /// The nodes.
     pub pools: Pools,
+    /// The embedded SFU; `None` if no pool has workers.
+    pub sfu: Option<Sfu>,
     /// Its metrics.
     pub metrics: EdgeMetrics,
 }

@@ -234,6 +234,11 @@ impl ProxyHttp for Phases {
         if self.admit(session, ctx).await? {
             return Ok(true);
         }
+        if let Some(site) = ctx.site.clone()
+            && let App::Conference { auth } = &site.app
+        {
+            return self.conference(session, ctx, &site, auth).await;
+        }
         match upgrade::asks(session.req_header()) {
             Asks::No => Ok(false),
             Asks::Yes => self.upgrade(session, ctx).await,

@@ -145,7 +145,8 @@ impl Phases {
             stop_deadline: ctx.settings.shutdown.deadline,
             metrics: self.shared.parts.metrics.clone(),
         };
-        self.shared.tasks.spawn(self.connections.track_future(tunnel.run()));
+        // Boxed once: every wrapper around a future by value would make the task larger by its size.
+        self.shared.tasks.spawn(self.connections.track_future(Box::pin(tunnel.run())));
         Ok(true)
     }
 

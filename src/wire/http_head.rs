@@ -239,7 +239,7 @@ pub fn check_request(head: &[u8]) -> Result<RequestHead, Refusal> {
             return Err(Refusal::TooManyHeaders);
         }
         let (name, value) = header_line(head, line)?;
-        let (name, value_bytes) = (&head[name], &head[value.clone()]);
+        let (name, value_bytes) = (part(head, &name), part(head, &value));
         if name.eq_ignore_ascii_case(b"host") {
             if host.replace(value).is_some() {
                 return Err(Refusal::HostRepeated);
@@ -272,10 +272,10 @@ pub fn check_request(head: &[u8]) -> Result<RequestHead, Refusal> {
         None if minor == 1 => return Err(Refusal::HostMissing),
         None => {}
         Some(range) => {
-            host_name(&head[range.clone()]).ok_or(Refusal::Host)?;
+            host_name(part(head, range)).ok_or(Refusal::Host)?;
         }
     }
-    check_target(&head[method.clone()], &head[target.clone()], host.as_ref().map(|r| &head[r.clone()]))?;
+    check_target(part(head, &method), part(head, &target), host.as_ref().map(|r| part(head, r)))?;
     Ok(RequestHead { minor, method, target, host, framing })
 }
 
@@ -304,7 +304,7 @@ impl<'a> ResponseHead<'a> {
 pub fn parse_response(head: &[u8]) -> Result<ResponseHead<'_>, Refusal> {
     let mut lines = Lines { head, at: 0 };
     let line = lines.next_line()?.ok_or(Refusal::RequestLine)?;
-    let status_line = &head[line];
+    let status_line = part(head, &line);
     let rest = status_line.strip_prefix(b"HTTP/1.").ok_or(Refusal::Version)?;
     let (Some(b'0' | b'1'), Some(b' '), Some(code)) = (rest.first(), rest.get(1), rest.get(2..5)) else {
         return Err(Refusal::RequestLine);
@@ -321,7 +321,7 @@ pub fn parse_response(head: &[u8]) -> Result<ResponseHead<'_>, Refusal> {
             return Err(Refusal::TooManyHeaders);
         }
         let (name, value) = header_line(head, line)?;
-        let (name, value) = (&head[name], &head[value]);
+        let (name, value) = (part(head, &name), part(head, &value));
         if name.eq_ignore_ascii_case(b"content-length") {
             let number = decimal(value).ok_or(Refusal::Length)?;
             if length.replace(number).is_some_and(|before| before != number) {
@@ -352,7 +352,7 @@ pub fn host_name(value: &[u8]) -> Option<String> {
         let (address, after) = rest.split_once(']')?;
         address.parse::<std::net::Ipv6Addr>().ok()?;
         let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
-        (&text[..address.len() + 2], port)
+        (text.get(..address.len() + 2)?, port)
     } else {
         let (host, port) = match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -429,7 +429,7 @@ impl Lines<'_> {
 
 fn request_line(head: &[u8], line: Range<usize>) -> Result<(Range<usize>, Range<usize>, u8), Refusal> {
     let start = line.start;
-    let bytes = &head[line];
+    let bytes = part(head, &line);
     let mut parts = bytes.split(|b| *b == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -470,12 +470,12 @@ fn check_target(method: &[u8], target: &[u8], host: Option<&[u8]>) -> Result<(),
     }
     // RFC 9112 section 3.2.2: absolute-form.
     let scheme_end = target.windows(3).position(|w| w == b"://").ok_or(Refusal::Target)?;
-    let (scheme, rest) = (&target[..scheme_end], &target[scheme_end + 3..]);
+    let (scheme, rest) = (part(target, &(0..scheme_end)), part(target, &(scheme_end + 3..target.len())));
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
         return Err(Refusal::Target);
     }
     let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
-    let authority = &rest[..end];
+    let authority = part(rest, &(0..end));
     host_name(authority).ok_or(Refusal::Target)?;
     if host.is_some_and(|host| host != authority) {
         return Err(Refusal::HostMismatch);
@@ -485,27 +485,32 @@ fn check_target(method: &[u8], target: &[u8], host: Option<&[u8]>) -> Result<(),
 
 fn header_line(head: &[u8], line: Range<usize>) -> Result<(Range<usize>, Range<usize>), Refusal> {
     let start = line.start;
-    let bytes = &head[line.clone()];
+    let bytes = part(head, &line);
     if matches!(bytes.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::ObsFold);
     }
     let colon = bytes.iter().position(|b| *b == b':').ok_or(Refusal::HeaderName)?;
-    let name = &bytes[..colon];
+    let name = part(bytes, &(0..colon));
     if matches!(name.last(), Some(b' ' | b'\t')) {
         return Err(Refusal::SpaceBeforeColon);
     }
     if name.is_empty() || !name.iter().all(|b| is_token_byte(*b)) {
         return Err(Refusal::HeaderName);
     }
-    let value = &bytes[colon + 1..];
+    let value = part(bytes, &(colon + 1..bytes.len()));
     // RFC 9110 section 5.5: visible bytes, SP, HTAB and obs-text.
     if value.iter().any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f) {
         return Err(Refusal::HeaderValue);
     }
     let blank = |b: &u8| matches!(b, b' ' | b'\t');
     let lead = value.iter().take_while(|b| blank(b)).count();
-    let tail = value[lead..].iter().rev().take_while(|b| blank(b)).count();
+    let tail = part(value, &(lead..value.len())).iter().rev().take_while(|b| blank(b)).count();
     Ok((start..start + colon, start + colon + 1 + lead..line.end - tail))
+}
+
+/// Returns a part of the bytes; empty if it does not lie within them.
+fn part<'a>(bytes: &'a [u8], range: &Range<usize>) -> &'a [u8] {
+    bytes.get(range.clone()).unwrap_or_default()
 }
 
 /// Reads a plain decimal number of at most 18 digits.

@@ -51,14 +51,14 @@ impl Frames {
     pub fn finish_frame(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() && !self.at_boundary() {
-            at += self.step(&bytes[at..]);
+            at += self.step(bytes.get(at..).unwrap_or_default());
         }
         at
     }
 
-    /// Takes at least one byte of `bytes`, which is not empty.
+    /// Takes at least one byte of `bytes`, or none if there is none.
     fn step(&mut self, bytes: &[u8]) -> usize {
-        let byte = bytes[0];
+        let Some(&byte) = bytes.first() else { return 0 };
         self.state = match self.state {
             State::Boundary => State::Length { opcode: byte & 0x0f },
             State::Length { opcode } => {

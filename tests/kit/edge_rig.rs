@@ -373,7 +373,12 @@ impl Rig {
         pools.apply(&settings.pools);
         let rooms = Rooms::new(pools.clone(), &settings.rooms, metrics.rooms.clone());
         let tasks = Tasks::new();
-        let parts = EdgeParts { rooms: rooms.clone(), pools: pools.clone(), metrics: metrics.edge.clone() };
+        let parts = EdgeParts {
+            rooms: rooms.clone(),
+            pools: pools.clone(),
+            sfu: None,
+            metrics: metrics.edge.clone(),
+        };
         let edge = Edge::start(parts, settings, tasks.clone()).unwrap();
         Self { edge, pools, rooms, tasks, metrics }
     }
