@@ -249,7 +249,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("s.example", broken!(site: "  s.example: { pool: p }\n  §s.example: { pool: p }")),
     ("admin", broken!(top: "admin: { bind: [] }\n§admin: { bind: [] }")),
     ("q", broken!(site: "  s.example: { pool: §q }")),
-    ("pool", broken!(site: "  s.example: §{ app: jitsi }")),
+    ("pool", broken!(site: "  §s.example: { app: jitsi }")),
     ("jitzi", broken!(site: "  s.example: { app: §jitzi, pool: p }")),
     (
         "2x",
@@ -264,8 +264,8 @@ const BROKEN: &[(&str, &str)] = &[
         broken!(pool: "  p: { nodes: { a: \"http://127.0.0.1:9001\" }, check: { http: /h, rise: §many } }"),
     ),
     ("ftp", broken!(pool: "  p: { nodes: { a: §\"ftp://127.0.0.1:9001\" } }")),
-    ("nodes", broken!(pool: "  p: §{ sticky: { linger: 5m } }")),
-    ("embedded", broken!(pool: "  p: { nodes: { a: \"http://127.0.0.1:9001\" }, §embedded: 2 }")),
+    ("nodes", broken!(pool: "  §p: { sticky: { linger: 5m } }")),
+    ("embedded", broken!(pool: "  §p: { nodes: { a: \"http://127.0.0.1:9001\" }, embedded: 2 }")),
     ("nodes", broken!(pool: "  p: { nodes: §[ \"http://127.0.0.1:9001\" ] }")),
     ("70000", broken!(listener: "  l: { bind: [§\"127.0.0.1:70000\"] }")),
     (
@@ -282,8 +282,8 @@ const BROKEN: &[(&str, &str)] = &[
         "§version: 9\nlisteners: { l: { bind: [\"127.0.0.1:0\"] } }\nsites: { s.example: { pool: p } }\npools: { p: { nodes: { a: \"http://127.0.0.1:9001\" } } }\n",
     ),
     ("etcdd", broken!(top: "store: §etcdd")),
-    ("", broken!(top: "admin: { bind: [ }§")),
-    ("", broken!(top: "store: memory\n§\tadmin: {}")),
+    ("", broken!(top: "admin: { bind: [ §}")),
+    ("", broken!(top: "admin:\n\t§bind: []")),
 ];
 
 #[test]

@@ -29,6 +29,9 @@ const IMPURE: &[&str] = &[
     "rand::rng",
 ];
 
+/// Plain data of a crate that is impure elsewhere.
+const DATA: &[&str] = &["pingora::http", "pingora::Result"];
+
 /// Parts of the product, each of which may use those after it only.
 const PARTS: &[&str] = &["main", "cli", "app", "admin", "edge", "sfu", "media", "rooms", "pool", "wire"];
 
@@ -50,8 +53,9 @@ fn purity(file: &File) -> Vec<String> {
         return Vec::new();
     }
     let lines = file.code.iter().flat_map(|line| IMPURE.iter().map(move |word| (line, word)));
+    let without_data = |text: &str| DATA.iter().fold(text.to_owned(), |text, data| text.replace(data, ""));
     lines
-        .filter(|(line, word)| has_word(&line.text, word))
+        .filter(|(line, word)| has_word(&without_data(&line.text), word))
         .map(|(line, word)| format!("{}:{}: `{word}` does not belong in a pure file", file.path, line.number))
         .collect()
 }
@@ -272,6 +276,12 @@ mod samples {
                 ("src/rooms/key.rs", "//! Keys.\n//!\n//! Pure: bytes in.\nuse tokio::net::TcpStream;\n", 2),
                 ("src/rooms/key.rs", "//! Keys.\n//!\n//! Pure: bytes in.\nuse crate::tasks::Tasks;\n", 1),
                 ("src/rooms/mod.rs", "//! The shell.\nuse std::sync::Mutex;\n", 0),
+                (
+                    "src/edge/headers.rs",
+                    "//! H.\n//!\n//! Pure: values.\nuse pingora::http::RequestHeader;\n",
+                    0,
+                ),
+                ("src/edge/headers.rs", "//! H.\n//!\n//! Pure: values.\nuse pingora::proxy::Session;\n", 1),
                 (
                     "src/wire/stun.rs",
                     "//! No tokio.\n// nor Mutex\nconst A: &str = \"RwLock\"; /* std::fs */\n",

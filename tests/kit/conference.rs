@@ -80,6 +80,15 @@ impl Participant {
         hear(&mut self.socket, kind).await
     }
 
+    /// Sends a message.
+    ///
+    /// # Errors
+    ///
+    /// Tells how the connection ended.
+    pub(crate) async fn say(&mut self, message: Value) -> Result<(), String> {
+        say(&mut self.socket, message).await
+    }
+
     /// Waits until the server closes the connection.
     pub(crate) async fn closed(&mut self) -> Option<CloseFrame> {
         within(SOON, "the server closes the connection", async {

@@ -8,8 +8,8 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod conference;
 pub(crate) mod config;
+pub(crate) mod edge_rig;
 pub(crate) mod media_client;
-
 pub(crate) mod process;
 pub(crate) mod rooms;
 

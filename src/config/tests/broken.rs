@@ -836,7 +836,8 @@ fn every_kind_of_fault_is_told_with_its_place_and_its_cure() {
             Ok(_) => panic!("{}: no fault in\n{text}", case.name),
             Err(faults) => faults,
         };
-        let told = |fault: &crate::config::Fault| fault.one_line().replace(&at, "").replacen("f.yaml:", "", 1);
+        let told =
+            |fault: &crate::config::Fault| fault.one_line().replace(&at, "").replacen("f.yaml:", "", 1);
         let found: Vec<String> = faults.list().iter().map(told).collect();
         assert_eq!(found, case.faults, "{}", case.name);
         assert!(!faults.to_string().contains("hunter2"), "{}: the secret is shown", case.name);

@@ -241,11 +241,6 @@ impl MediaClient {
         self.answered().await
     }
 
-    /// Address that it sends from.
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.shared.socket.load().local_addr().expect("it is bound")
-    }
-
     /// The server's address of media.
     pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
         (**self.shared.remote.load()).as_ref().map(|remote| remote.address)
@@ -295,11 +290,6 @@ impl MediaClient {
             keys.as_mut().expect("it is connected").send.encrypt_rtp(&packet).expect("the key is fresh")
         };
         self.shared.transmit(&encrypted).await;
-    }
-
-    /// Sends bytes as they are to the media port.
-    pub(crate) async fn send_raw(&self, bytes: &[u8]) {
-        self.shared.transmit(bytes).await;
     }
 
     /// Waits for the next packet.
