@@ -20,6 +20,7 @@ mod kit_media;
 mod media_workers;
 mod memory;
 mod pool_follows_its_nodes;
+mod readme;
 mod reload;
 mod rooms_simulation;
 mod rooms_under_threads;
