@@ -8,6 +8,7 @@
 //! [`config::settings`], [`telemetry`], [`clock`] and [`tasks`] are for all. A test keeps it.
 
 pub mod cli;
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod edge;

@@ -266,7 +266,7 @@ impl<'a> Check<'a> {
             let cure = "remove it, or add a pool with `embedded: auto`";
             self.fault(at, "media: no pool is embedded, so nothing is reached through it", cure);
         }
-        let MediaFile { bind, advertise, key, sessions, selftest, .. } = &media.value;
+        let MediaFile { bind, advertise, key, sessions, selftest } = &media.value;
         let bind = self.bind("media", bind);
         let port = bind.first().map_or(0, SocketAddr::port);
         let advertise_settings = match &advertise.value {

@@ -51,9 +51,13 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}:{}:{}  {}", self.file, self.line, self.column, self.message)?;
-        writeln!(f, "{:>5} | {}", self.line, self.excerpt)?;
-        write!(f, "      | {}{}{}", self.caret, if self.cure.is_empty() { "" } else { " " }, self.cure)
+        write!(f, "{}:{}:{}  {}", self.file, self.line, self.column, self.message)?;
+        if self.excerpt.is_empty() {
+            // What has no line to show: a file that is empty, or cannot be read.
+            return if self.cure.is_empty() { Ok(()) } else { write!(f, "\n      | {}", self.cure) };
+        }
+        let space = if self.cure.is_empty() { "" } else { " " };
+        write!(f, "\n{:>5} | {}\n      | {}{space}{}", self.line, self.excerpt, self.caret, self.cure)
     }
 }
 
@@ -368,6 +372,13 @@ mod tests {
         c.fault(Mark { line: 2, column: 1, width: 1, last_line: 2 }, "m", "");
         let text = c.finish("f", "jwt: |\n  hunter2\n  x\n").unwrap_err().to_string();
         assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_line_is_told_without_one() {
+        let mut c = Collector::default();
+        c.fault(Mark::START, "the file is empty", "cure");
+        assert_eq!(c.finish("f", "").unwrap_err().to_string(), "f:1:1  the file is empty\n      | cure");
     }
 
     #[test]

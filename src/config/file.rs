@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::fault::quote;
-use super::read::{At, Given, KeyKind, List, Names, Read, Reader, Reload, record, record_schema};
+use super::read::{At, Given, KeyKind, KeySchema, List, Names, Read, Reader, Reload, record, record_schema};
 use super::tree::{Kind, Node};
 use super::values::{
     Advertised, AppWord, Bind, CheckPath, Count, FilePath, Host, Ident, NodeUrl, PathWord, PoolRef, PublicIp,
@@ -369,7 +369,7 @@ impl Read for AuthFile {
 #[derive(Clone, Debug)]
 pub(super) enum RoomRuleFile {
     Preset(AppWord),
-    Map(At<RoomRuleMap>),
+    Map(Box<RoomRuleMap>),
 }
 
 impl Read for RoomRuleFile {
@@ -382,11 +382,11 @@ impl Read for RoomRuleFile {
             reader.fault(node.at, message, RULE_CURE);
             return None;
         }
-        let rule = At::<RoomRuleMap>::read(node, reader)?;
-        let RoomRuleMap { query, path, header, cookie, .. } = &rule.value;
+        let rule = RoomRuleMap::read(node, reader)?;
+        let RoomRuleMap { query, path, header, cookie } = &rule;
         let keys = [query.is_missing(), path.is_missing(), header.is_missing(), cookie.is_missing()];
         match keys.iter().filter(|missing| !**missing).count() {
-            1 => Some(Self::Map(rule)),
+            1 => Some(Self::Map(Box::new(rule))),
             count => {
                 // Without any key, an unknown one was reported already.
                 let empty = matches!(&node.kind, Kind::Map(entries) if entries.is_empty());
@@ -413,7 +413,7 @@ impl Read for NodeFile {
             let url = Given::Yes(reader.key_at(), At::read(node, reader)?);
             return Some(Self { url, weight: NodeMap::absent().weight.value.0 });
         }
-        let NodeMap { url, weight, .. } = NodeMap::read(node, reader)?;
+        let NodeMap { url, weight } = NodeMap::read(node, reader)?;
         Some(Self { url, weight: weight.value.0 })
     }
 }

@@ -228,6 +228,9 @@ impl<T: Serialize> Serialize for List<T> {
     }
 }
 
+/// Most names of one map. Checks compare maps with each other, so this bounds their work too.
+const NAMES_MAX: usize = 4096;
+
 /// The rule of the names of a map.
 pub(super) trait NameRule {
     /// For the schema.
@@ -265,7 +268,12 @@ impl<K, T> Default for Names<K, T> {
 impl<K: NameRule, T: Read> Read for Names<K, T> {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let mut names = Self::default();
-        for Entry { key, key_at, value } in reader.map(node, "a map from names")? {
+        let entries = reader.map(node, "a map from names")?;
+        if let Some(entry) = entries.get(NAMES_MAX) {
+            let message = format!("{}: more than {NAMES_MAX} names", reader.path());
+            reader.fault(entry.key_at, message, "");
+        }
+        for Entry { key, key_at, value } in entries.iter().take(NAMES_MAX) {
             if let Err((message, cure)) = K::check(key) {
                 let message = format!("{}: {message}", reader.path());
                 reader.fault(*key_at, message, cure);
@@ -321,14 +329,21 @@ impl<K: NameRule, T: JsonSchema> JsonSchema for Names<K, T> {
     }
 }
 
+/// What a record's table says of a key.
+pub(super) struct KeySchema {
+    pub(super) key: &'static str,
+    pub(super) schema: Schema,
+    pub(super) doc: &'static [&'static str],
+    pub(super) kind: KeyKind,
+    pub(super) default: Option<serde_json::Value>,
+    pub(super) reload: Reload,
+}
+
 /// Builds the schema of a record; [`record!`] calls it.
-pub(super) fn record_schema(
-    about: &[&str],
-    keys: Vec<(&'static str, Schema, &[&str], KeyKind, Option<serde_json::Value>, Reload)>,
-) -> Schema {
+pub(super) fn record_schema(about: &[&str], keys: Vec<KeySchema>) -> Schema {
     let mut properties = serde_json::Map::new();
     let mut required = Vec::new();
-    for (key, mut schema, doc, kind, default, reload) in keys {
+    for KeySchema { key, mut schema, doc, kind, default, reload } in keys {
         if kind == KeyKind::Required {
             required.push(key);
         }
@@ -415,14 +430,14 @@ macro_rules! record {
             }
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 record_schema(&[$($about),+], vec![
-                    $( (
-                        stringify!($key),
-                        generator.subschema_for::<$ty>(),
-                        &[$($doc),+],
-                        record!(@kind $kind),
-                        record!(@default $ty $(, $default)?),
-                        record!(@reload $reload),
-                    ), )+
+                    $( KeySchema {
+                        key: stringify!($key),
+                        schema: generator.subschema_for::<$ty>(),
+                        doc: &[$($doc),+],
+                        kind: record!(@kind $kind),
+                        default: record!(@default $ty $(, $default)?),
+                        reload: record!(@reload $reload),
+                    }, )+
                 ])
             }
         }

@@ -52,14 +52,10 @@ pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Wr
 /// Checks that a key can be read and returns it.
 pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Wrong> {
     let bytes = read_file(path, PEM_BYTES_MAX)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound => (no_section(path, &bytes, "private key"), KEY_CURE.to_owned()),
-        pem::Error::MissingSectionEnd { .. }
-        | pem::Error::IllegalSectionStart { .. }
-        | pem::Error::Base64Decode(_)
-        | pem::Error::Io(_)
-        | pem::Error::SectionTooLarge => (broken(path, &error), KEY_CURE.to_owned()),
-        _ => (broken(path, &error), KEY_CURE.to_owned()),
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
+        let nothing = matches!(error, pem::Error::NoItemsFound);
+        let message = if nothing { no_section(path, &bytes, "private key") } else { broken(path, &error) };
+        (message, KEY_CURE.to_owned())
     })
 }
 
@@ -83,10 +79,13 @@ pub(super) fn check_pair(
 pub(super) fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Wrong> {
     let name = path.display();
     let failed = |error: std::io::Error| {
-        let cure = match error.kind() {
-            std::io::ErrorKind::NotFound if path.is_relative() => "paths are relative to this file",
-            std::io::ErrorKind::PermissionDenied => "the user that runs Roomgate must be able to read it",
-            _ => "",
+        let kind = error.kind();
+        let cure = if kind == std::io::ErrorKind::NotFound && path.is_relative() {
+            "paths are relative to the folder of the file"
+        } else if kind == std::io::ErrorKind::PermissionDenied {
+            "the user that runs Roomgate must be able to read it"
+        } else {
+            ""
         };
         (format!("cannot read {name}: {}", reason(&error)), cure.to_owned())
     };
@@ -122,13 +121,12 @@ fn no_section(path: &Path, bytes: &[u8], what: &str) -> String {
 
 fn broken(path: &Path, error: &pem::Error) -> String {
     // The library's message quotes lines of the file: a key's bytes are not for a log.
-    let what = match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no end",
-        pem::Error::IllegalSectionStart { .. } => "a section begins with an illegal line",
-        pem::Error::Base64Decode(_) => "a section is not base64",
-        pem::Error::NoItemsFound => "nothing is in it",
-        pem::Error::SectionTooLarge => "a section is too large",
-        _ => "it cannot be read",
+    let what = if matches!(error, pem::Error::MissingSectionEnd { .. }) {
+        "a section has no end"
+    } else if matches!(error, pem::Error::Base64Decode(_)) {
+        "a section is not base64"
+    } else {
+        "a section cannot be read"
     };
     format!("{} is not PEM: {what}", path.display())
 }

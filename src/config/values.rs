@@ -58,8 +58,10 @@ impl<const MIN: u64, const MAX: u64> Time<MIN, MAX> {
 /// Writes a duration in the largest unit that fits.
 pub(super) fn show_time(time: Duration) -> String {
     let ms = time.as_millis();
-    let unit =
-        TIME_UNITS.iter().rev().find(|(_, unit)| ms >= u128::from(*unit) && ms % u128::from(*unit) == 0);
+    let unit = TIME_UNITS
+        .iter()
+        .rev()
+        .find(|(_, unit)| ms >= u128::from(*unit) && ms.is_multiple_of(u128::from(*unit)));
     match unit {
         Some((name, unit)) => format!("{}{name}", ms / u128::from(*unit)),
         None => "0s".to_owned(),
@@ -132,7 +134,7 @@ impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
 
 /// Writes a size in the largest unit that fits.
 pub(super) fn show_size(bytes: u64) -> String {
-    let unit = SIZE_UNITS.iter().rev().find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+    let unit = SIZE_UNITS.iter().rev().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     match unit {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => "0B".to_owned(),

@@ -271,12 +271,13 @@ async fn run_shard(
 ) {
     let (shutdown, shutdown_watch) = watch::channel(false);
     let stopping = shared.tasks.stopping().child_token();
+    let connections = TaskTracker::new();
     let shard = Arc::new(Shard {
-        proxy: Arc::new(new_proxy(&shared)),
+        proxy: Arc::new(new_proxy(&shared, &stopping, &connections)),
         shutdown: shutdown_watch,
         stopping: stopping.clone(),
         open,
-        connections: TaskTracker::new(),
+        connections,
         shared,
     });
     let loops = sockets.into_iter().map(|(state, socket)| {
@@ -373,10 +374,7 @@ async fn handshake(
 }
 
 fn why(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::InvalidData => "failed",
-        _ => "closed",
-    }
+    if error.kind() == io::ErrorKind::InvalidData { "failed" } else { "closed" }
 }
 
 /// Waits for the preface, which Pingora would wait for without a deadline, and hands over.

@@ -12,6 +12,8 @@ mod proxy;
 mod resolve;
 mod stream;
 mod tls;
+mod tunnel;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

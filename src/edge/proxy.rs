@@ -17,10 +17,13 @@ use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Ses
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::headers::{self, Origin};
 use super::stream::{ConnMeta, FrontStream};
+use super::upgrade::{self, Asks};
 use crate::clock;
 use crate::config::settings::{App, Settings, SiteSettings};
 use crate::pool::{FailReason, Node, OpenGuard, Target};
@@ -42,14 +45,21 @@ const DRAIN: Duration = Duration::from_secs(5);
 const RETRY_AFTER: &str = "2";
 
 /// Builds one thread's proxy, with its own connections towards nodes.
-pub(super) fn new_proxy(shared: &Arc<Shared>) -> HttpProxy<Phases> {
+pub(super) fn new_proxy(
+    shared: &Arc<Shared>,
+    stopping: &CancellationToken,
+    connections: &TaskTracker,
+) -> HttpProxy<Phases> {
     let conf = ServerConf {
         threads: 1,
         max_retries: usize::from(TRIES_MAX),
         upstream_keepalive_pool_size: IDLE_TO_NODES_MAX,
         ..ServerConf::default()
     };
-    let mut proxy = http_proxy(&Arc::new(conf), Phases { shared: shared.clone() });
+    let mut proxy = http_proxy(
+        &Arc::new(conf),
+        Phases { shared: shared.clone(), stopping: stopping.clone(), connections: connections.clone() },
+    );
     // From Pingora's bounded defaults, tighter: a browser needs no more.
     let mut h2 = default_h2_options();
     h2.max_concurrent_streams(100)
@@ -68,6 +78,10 @@ pub(super) fn new_proxy(shared: &Arc<Shared>) -> HttpProxy<Phases> {
 /// Carries out the phases.
 pub(super) struct Phases {
     pub(super) shared: Arc<Shared>,
+    /// The thread's own token: fires when the process stops.
+    pub(super) stopping: CancellationToken,
+    /// What the thread waits for before it ends.
+    pub(super) connections: TaskTracker,
 }
 
 /// What is known about one request.
@@ -80,7 +94,8 @@ pub(super) struct Request {
     pub(super) node: Option<Arc<Node>>,
     /// Counts the request at its node.
     open: Option<OpenGuard>,
-    tries: u8,
+    /// Nodes tried so far.
+    pub(super) tries: u8,
     /// Status of the answer; 0 until there is one.
     pub(super) status: u16,
     /// The connection has left Pingora: nothing of the session may be asked any more.
@@ -134,7 +149,7 @@ impl Phases {
 
     fn set_limits(&self, session: &mut Session, idle: Duration) {
         let client = &mut session.downstream_session;
-        if self.shared.tasks.stopping().is_cancelled() {
+        if self.stopping.is_cancelled() {
             client.set_keepalive(None);
         } else if client.get_keepalive().is_some() {
             // Without this a connection waits for ever after its first request.
@@ -216,7 +231,16 @@ impl ProxyHttp for Phases {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
-        self.admit(session, ctx).await
+        if self.admit(session, ctx).await? {
+            return Ok(true);
+        }
+        match upgrade::asks(session.req_header()) {
+            Asks::No => Ok(false),
+            Asks::Yes => self.upgrade(session, ctx).await,
+            Asks::Wrongly => {
+                respond(session, ctx, StatusCode::BAD_REQUEST, &[], "malformed WebSocket handshake").await
+            }
+        }
     }
 
     async fn upstream_peer(
@@ -295,7 +319,7 @@ impl ProxyHttp for Phases {
         let took = clock::now().duration_since(ctx.started);
         self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
         add_shard(response, ctx)?;
-        if self.shared.tasks.stopping().is_cancelled() {
+        if self.stopping.is_cancelled() {
             session.downstream_session.set_keepalive(None);
         }
         Ok(())
@@ -434,7 +458,7 @@ fn find_room(site: &SiteSettings, request: &RequestHeader) -> Result<Option<Room
     room_of(&site.room, &view)
 }
 
-fn front_stream_of(session: &Session) -> Option<&FrontStream> {
+pub(super) fn front_stream_of(session: &Session) -> Option<&FrontStream> {
     session.downstream_session.stream()?.as_any().downcast_ref()
 }
 
@@ -446,16 +470,19 @@ fn connection_of(session: &Session) -> Option<Arc<ConnMeta>> {
     digest.user_data.as_ref()?.downcast_ref::<Arc<ConnMeta>>().cloned()
 }
 
-fn no_node(error: &PlaceError) -> Box<Error> {
+pub(super) fn no_node(error: &PlaceError) -> Box<Error> {
     let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
     Error::explain(ErrorType::HTTPStatus(status), error.to_string())
 }
 
 fn connect_reason(error: &Error, timeout: Duration) -> FailReason {
-    match error.etype() {
-        ErrorType::ConnectRefused => FailReason::ConnectRefused,
-        ErrorType::ConnectTimedout => FailReason::Timeout(timeout),
-        other => FailReason::Connect(other.as_str().to_owned()),
+    let kind = error.etype();
+    if *kind == ErrorType::ConnectRefused {
+        FailReason::ConnectRefused
+    } else if *kind == ErrorType::ConnectTimedout {
+        FailReason::Timeout(timeout)
+    } else {
+        FailReason::Connect(kind.as_str().to_owned())
     }
 }
 
@@ -469,26 +496,29 @@ fn answer_to(error: &Error, broken_body: bool) -> Option<(StatusCode, &'static s
         let no_node = status == StatusCode::SERVICE_UNAVAILABLE;
         return Some((status, if no_node { "no node can serve this now" } else { "refused" }));
     }
+    let is = |kinds: &[ErrorType]| kinds.contains(error.etype());
     match error.esource() {
-        ErrorSource::Downstream => match error.etype() {
-            ErrorType::WriteError
-            | ErrorType::ReadError
-            | ErrorType::ConnectionClosed
-            | ErrorType::WriteTimedout => None,
-            ErrorType::ReadTimedout => Some((StatusCode::REQUEST_TIMEOUT, "the request took too long")),
-            _ => Some((StatusCode::BAD_REQUEST, "malformed request")),
-        },
-        ErrorSource::Upstream => match error.etype() {
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-                Some((StatusCode::GATEWAY_TIMEOUT, "the node took too long"))
-            }
-            _ => Some((StatusCode::BAD_GATEWAY, "the node failed")),
-        },
+        ErrorSource::Downstream if is(GONE) => None,
+        ErrorSource::Downstream if is(&[ErrorType::ReadTimedout]) => {
+            Some((StatusCode::REQUEST_TIMEOUT, "the request took too long"))
+        }
+        ErrorSource::Downstream => Some((StatusCode::BAD_REQUEST, "malformed request")),
+        ErrorSource::Upstream if is(TIMEOUTS) => {
+            Some((StatusCode::GATEWAY_TIMEOUT, "the node took too long"))
+        }
+        ErrorSource::Upstream => Some((StatusCode::BAD_GATEWAY, "the node failed")),
         ErrorSource::Internal | ErrorSource::Unset => {
             Some((StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
         }
     }
 }
+
+/// A client that is not there any more.
+const GONE: &[ErrorType] =
+    &[ErrorType::WriteError, ErrorType::ReadError, ErrorType::ConnectionClosed, ErrorType::WriteTimedout];
+/// A node that does not answer in time.
+const TIMEOUTS: &[ErrorType] =
+    &[ErrorType::ConnectTimedout, ErrorType::ReadTimedout, ErrorType::WriteTimedout];
 
 #[cfg(test)]
 mod tests {

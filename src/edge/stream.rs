@@ -381,11 +381,13 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Io::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Io::Tls(tls) => match Pin::new(tls).poll_read(cx, buf) {
+            Io::Tls(tls) => {
+                let result = Pin::new(tls).poll_read(cx, buf);
                 // A client that closes without a TLS farewell has closed all the same; bodies have their own ends.
-                Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                other => other,
-            },
+                let closed =
+                    matches!(&result, Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof);
+                if closed { Poll::Ready(Ok(())) } else { result }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the buffer over a ring if that is another worker.
 
 pub mod addresses;
+mod batch;
 pub mod drops;
 pub mod host;
 mod identity;

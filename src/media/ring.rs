@@ -29,7 +29,7 @@ pub(super) type Buffer = Box<[u8]>;
 pub(super) struct Ring<M> {
     peers: Vec<Peer<M>>,
     messages: Receiver<M>,
-    returned: Receiver<Buffer>,
+    returned: Receiver<(u8, Buffer)>,
 }
 
 impl<M> Ring<M> {
@@ -50,16 +50,16 @@ impl<M> Ring<M> {
         self.messages.try_recv().ok()
     }
 
-    /// Returns a buffer to the worker that has lent it. If that one has ended, the buffer is freed.
-    pub(super) fn give_back(&self, home: u8, buffer: Buffer) {
+    /// Returns a buffer to the worker that has lent it to `me`. If that one has ended, the buffer is freed.
+    pub(super) fn give_back(&self, me: u8, home: u8, buffer: Buffer) {
         if let Some(peer) = self.peers.get(usize::from(home)) {
             // Never full: a worker lends no more buffers than fit. It looks when it needs one: no wake-up.
-            let _ = peer.home.try_send(buffer);
+            let _ = peer.home.try_send((me, buffer));
         }
     }
 
-    /// Takes back a buffer that this worker had lent.
-    pub(super) fn take_back(&self) -> Option<Buffer> {
+    /// Takes back a buffer that this worker had lent, and says to whom.
+    pub(super) fn take_back(&self) -> Option<(u8, Buffer)> {
         self.returned.try_recv().ok()
     }
 }
@@ -67,7 +67,7 @@ impl<M> Ring<M> {
 #[derive(Debug)]
 struct Peer<M> {
     inbox: SyncSender<M>,
-    home: SyncSender<Buffer>,
+    home: SyncSender<(u8, Buffer)>,
     wake: Arc<Wake>,
 }
 
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn buffers_come_home() {
         let rings = rings(1);
-        rings[1].give_back(0, vec![1].into_boxed_slice());
-        assert_eq!(rings[0].take_back().as_deref(), Some(&[1][..]));
+        rings[1].give_back(1, 0, vec![1].into_boxed_slice());
+        assert_eq!(rings[0].take_back(), Some((1, vec![1].into_boxed_slice())));
         assert_eq!(rings[0].take_back(), None);
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Bytes asked for as receive and send buffer: 4 MiB hold 30 ms of a gigabit.
@@ -28,6 +29,7 @@ pub(super) fn open(bind: &[SocketAddr], workers: u8) -> io::Result<(Vec<Vec<UdpS
                 let socket = open_first(address)?;
                 at = socket.local_addr()?;
                 bound.push(at);
+                log_buffers(at, &socket);
                 socket
             } else {
                 open_one(at).map_err(|error| named(at, &error))?
@@ -67,15 +69,34 @@ fn open_one(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Raises both buffers as far as the kernel lets us; `net.core.rmem_max` and `wmem_max` bound it.
+/// Raises both buffers. Without `CAP_NET_ADMIN` the bound is `net.core.rmem_max` and `wmem_max`.
 fn raise_buffers(socket: &Socket) {
-    // Without them a burst is lost in the kernel, but the socket works: so this is no error.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    // A small buffer loses bursts in the kernel, but the socket works: this is no error, and it is counted.
+    if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    }
 }
 
-/// Returns the size of the receive buffer as the kernel counts it (twice what was granted).
-pub(super) fn receive_buffer_bytes(socket: &UdpSocket) -> usize {
+/// Says at start what the kernel has granted, and how to get more.
+fn log_buffers(address: SocketAddr, socket: &UdpSocket) {
+    // The kernel counts its own overhead too: it says twice what it granted.
+    let granted = receive_buffer_bytes(socket) / 2;
+    if granted < SOCKET_BUFFER_BYTES {
+        tracing::warn!(
+            %address,
+            granted,
+            wanted = SOCKET_BUFFER_BYTES,
+            "small UDP receive buffer: bursts may be lost; raise net.core.rmem_max"
+        );
+    } else {
+        tracing::info!(%address, granted, "media port is open");
+    }
+}
+
+fn receive_buffer_bytes(socket: &UdpSocket) -> usize {
     SockRef::from(socket).recv_buffer_size().unwrap_or(0)
 }
 
@@ -135,16 +156,18 @@ mod tests {
 
     #[test]
     fn kernel_counts_what_the_receive_buffer_could_not_hold() {
-        let (sockets, bound) = open(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
-        let socket = &sockets[0][0];
-        SockRef::from(socket).set_recv_buffer_size(4096).unwrap();
-        let inodes = [inode(socket)];
-        assert_ne!(inodes[0], 0);
-        assert_eq!(kernel_drops(&inodes), [0]);
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        for _ in 0..100 {
-            sender.send_to(&[0; 1000], bound[0]).unwrap();
+        for bind in ["127.0.0.1:0", "[::]:0"] {
+            let (sockets, bound) = open(&[bind.parse().unwrap()], 1).unwrap();
+            let socket = &sockets[0][0];
+            SockRef::from(socket).set_recv_buffer_size(4096).unwrap();
+            let inodes = [inode(socket)];
+            assert_ne!(inodes[0], 0);
+            assert_eq!(kernel_drops(&inodes), [0]);
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..100 {
+                sender.send_to(&[0; 1000], ("127.0.0.1", bound[0].port())).unwrap();
+            }
+            assert!(kernel_drops(&inodes)[0] > 50, "{bind}: {:?}", kernel_drops(&inodes));
         }
-        assert!(kernel_drops(&inodes)[0] > 50, "{:?}", kernel_drops(&inodes));
     }
 }

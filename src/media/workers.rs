@@ -126,14 +126,16 @@ impl<C: Send + 'static, R: Send + Sync + Default + 'static> Workers<C, R> {
         let codec = Arc::new(UfragCodec::new(config.key.unwrap_or_else(rand::random)));
         let epoch = clock::now();
 
+        let wakes = sockets.iter().map(|_| Arc::new(Wake::default())).collect::<Vec<_>>();
+        let rings = worker::rings(&wakes, &config.limits);
         let mut handles = Vec::with_capacity(sockets.len());
         let mut parts = Vec::with_capacity(sockets.len());
-        for (worker, sockets) in (0..count).zip(sockets) {
+        for (((worker, sockets), ring), wake) in (0..count).zip(sockets).zip(rings).zip(wakes) {
             let (control, commands) = mpsc::sync_channel(config.limits.commands_max);
             let shared = Arc::new(Shared {
                 worker,
                 epoch,
-                wake: Arc::new(Wake::default()),
+                wake,
                 beat: AtomicU64::new(0),
                 stopping: AtomicBool::new(false),
                 running: AtomicBool::new(true),
@@ -148,18 +150,15 @@ impl<C: Send + 'static, R: Send + Sync + Default + 'static> Workers<C, R> {
                 candidates: candidates.clone(),
             };
             handles.push(WorkerHandle { shared: Arc::clone(&shared), control });
-            parts.push(worker::Parts { identity, sockets, commands, shared, limits: config.limits.clone() });
+            let limits = config.limits.clone();
+            parts.push(worker::Parts { identity, workers: count, sockets, commands, ring, shared, limits });
         }
-        let rings =
-            worker::rings(&handles.iter().map(WorkerHandle::wake).collect::<Vec<_>>(), &config.limits);
 
         let mut threads = Vec::with_capacity(parts.len());
-        for (parts, ring) in parts.into_iter().zip(rings) {
+        for parts in parts {
             let make = make.clone();
             let name = format!("media-{}", parts.identity.worker);
-            let started =
-                std::thread::Builder::new().name(name).spawn(move || worker::run(parts, ring, make));
-            match started {
+            match std::thread::Builder::new().name(name).spawn(move || worker::run(parts, make)) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     handles.iter().for_each(|handle| handle.shared.stop());
@@ -317,10 +316,6 @@ impl<C: Send + 'static, R: Send + Sync + 'static> WorkerHandle<C, R> {
         }
     }
 
-    fn wake(&self) -> Arc<Wake> {
-        Arc::clone(&self.shared.wake)
-    }
-
     fn source(&self) -> Arc<dyn MediaSource> {
         Arc::clone(&self.shared) as Arc<dyn MediaSource>
     }
@@ -331,14 +326,14 @@ impl<C: Send + 'static, R: Send + Sync + 'static> WorkerHandle<C, R> {
 pub(super) struct Shared<R> {
     pub(super) worker: u8,
     /// Heartbeats count from here.
-    pub(super) epoch: Instant,
+    epoch: Instant,
     pub(super) wake: Arc<Wake>,
     /// Milliseconds from `epoch` to the start of the last turn.
-    pub(super) beat: AtomicU64,
+    beat: AtomicU64,
     pub(super) stopping: AtomicBool,
     pub(super) running: AtomicBool,
     pub(super) report: ArcSwap<WorkerReport<R>>,
-    pub(super) inodes: Vec<u64>,
+    inodes: Vec<u64>,
 }
 
 impl<R> Shared<R> {
@@ -347,7 +342,13 @@ impl<R> Shared<R> {
         self.wake.ring();
     }
 
-    pub(super) fn socket_drops(&self) -> u64 {
+    /// Says that a turn begins.
+    pub(super) fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.epoch).as_millis();
+        self.beat.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    fn socket_drops(&self) -> u64 {
         socket::kernel_drops(&self.inodes).into_iter().sum()
     }
 }

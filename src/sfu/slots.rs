@@ -47,7 +47,7 @@ pub(super) fn assign(
     let present: BTreeSet<u64> = offered.iter().filter(wanted).map(|o| o.source).collect();
     let carried: BTreeSet<u64> =
         lines.iter().filter_map(|line| line.from).filter(|s| present.contains(s)).collect();
-    let mut next = |kind: Kind, after: &mut usize| {
+    let next = |kind: Kind, after: &mut usize| {
         let found = offered[*after..]
             .iter()
             .position(|o| wanted(&o) && o.kind == kind && !carried.contains(&o.source));

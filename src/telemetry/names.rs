@@ -9,7 +9,7 @@ pub const BUILD_INFO: &str = "roomgate_build_info";
 pub const TASKS: &str = "roomgate_tasks";
 
 // --- configuration ---
-/// Counter, label `result` (`applied`, `rejected`, `unchanged`): reloads.
+/// Counter, label `result` (`applied`, `rejected`): reloads.
 pub const CONFIG_RELOADS: &str = "roomgate_config_reloads_total";
 /// Gauge: generation of the running configuration, from 1.
 pub const CONFIG_GENERATION: &str = "roomgate_config_generation";
@@ -103,5 +103,46 @@ pub const MEDIA_TURN_P99_SECONDS: &str = "roomgate_media_turn_p99_seconds";
 pub const MEDIA_TURN_MAX_SECONDS: &str = "roomgate_media_turn_max_seconds";
 
 // --- sfu ---
+/// Gauge, label `worker`: rooms with people in them.
+pub const SFU_ROOMS: &str = "roomgate_sfu_rooms";
+/// Gauge, label `worker`: participants.
+pub const SFU_PARTICIPANTS: &str = "roomgate_sfu_participants";
+/// Counter, labels `worker`, `direction` (`in`, `out`): RTP packets from and to participants.
+pub const SFU_PACKETS: &str = "roomgate_sfu_rtp_packets_total";
+/// Counter, labels `worker`, `reason` (`malformed`, `unwritten`): RTP packets that were not forwarded.
+pub const SFU_PACKETS_DROPPED: &str = "roomgate_sfu_rtp_packets_dropped_total";
+/// Counter, label `worker`: participants that joined.
+pub const SFU_JOINED: &str = "roomgate_sfu_joined_total";
+/// Counter, label `worker`: joins refused because the worker or the room was full.
+pub const SFU_JOINS_REFUSED: &str = "roomgate_sfu_joins_refused_total";
+/// Counter, label `worker`: SDP offers that were refused.
+pub const SFU_OFFERS_REFUSED: &str = "roomgate_sfu_offers_refused_total";
+/// Counter, labels `worker`, `reason` (`panic`, `engine`, `closed`, `silent`, `slow`): participants that ended without
+/// having left.
+pub const SFU_ENDED: &str = "roomgate_sfu_ended_total";
+/// Counter, labels `worker`, `step` (`wanted`, `asked`): keyframe requests by receivers, and those sent to senders.
+pub const SFU_KEYFRAMES: &str = "roomgate_sfu_keyframe_requests_total";
+/// Counter, label `worker`: ICE restarts.
+pub const SFU_ICE_RESTARTS: &str = "roomgate_sfu_ice_restarts_total";
+/// Gauge, label `worker`: 1 if the last self-test passed.
+pub const SFU_SELFTEST_PASSED: &str = "roomgate_sfu_selftest_passed";
+/// Counter, labels `worker`, `result` (`pass`, `fail`): self-tests.
+pub const SFU_SELFTESTS: &str = "roomgate_sfu_selftests_total";
+/// Gauge: open WebSockets of participants.
+pub const SFU_WEBSOCKETS: &str = "roomgate_sfu_websockets";
+/// Counter, label `code` (1000, 1001, 1008, 1012, 1013, or `lost`): WebSockets of participants that ended.
+pub const SFU_WEBSOCKETS_ENDED: &str = "roomgate_sfu_websockets_ended_total";
+/// Gauge: WHIP and WHEP resources.
+pub const SFU_RESOURCES: &str = "roomgate_sfu_resources";
+/// Counter, labels `resource` (`whip`, `whep`), `status`: answered WHIP and WHEP requests.
+pub const SFU_REQUESTS: &str = "roomgate_sfu_resource_requests_total";
 
 // --- admin ---
+/// Gauge: open connections of the admin server.
+pub const ADMIN_CONNECTIONS: &str = "roomgate_admin_connections";
+/// Counter: connections that the admin server could not accept.
+pub const ADMIN_ACCEPT_ERRORS: &str = "roomgate_admin_accept_errors_total";
+/// Counter, label `code` (`2xx`, `4xx`, `5xx`): requests that the admin server answered.
+pub const ADMIN_REQUESTS: &str = "roomgate_admin_requests_total";
+/// Counter, label `reason`: requests that the admin server refused (Host, Origin, token, ...).
+pub const ADMIN_REFUSED: &str = "roomgate_admin_refused_total";

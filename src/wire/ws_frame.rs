@@ -10,9 +10,10 @@ pub struct Frames {
     closed: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// Between two frames.
+    #[default]
     Boundary,
     /// The opcode was read; the second byte comes next.
     Length { opcode: u8 },
@@ -24,12 +25,6 @@ enum State {
     Payload { opcode: u8, left: u64 },
     /// A length with its highest bit set: the stream cannot be followed any more.
     Lost,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self::Boundary
-    }
 }
 
 impl Frames {

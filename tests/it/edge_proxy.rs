@@ -110,7 +110,7 @@ async fn an_answer_that_drips_arrives_byte_by_byte_over_http_1() {
                 let bytes =
                     body.split("\r\n").filter(|part| "drip".contains(part) && part.len() == 1).count();
                 while arrivals.len() < bytes {
-                    arrivals.push(Instant::now());
+                    arrivals.push(roomgate::clock::now());
                 }
             }
         };
@@ -144,7 +144,7 @@ async fn http_2_is_proxied_and_streamed() {
     let mut arrivals = Vec::new();
     while let Some(frame) = soon("a part", body.frame()).await {
         if frame.unwrap().data_ref().is_some_and(|data| !data.is_empty()) {
-            arrivals.push(Instant::now());
+            arrivals.push(roomgate::clock::now());
         }
     }
     assert_streamed(&arrivals);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -264,7 +263,7 @@ impl NodeConnection {
                     let code = frame.map_or(0, |f| u16::from(f.code));
                     self.seen.lock().unwrap().push(format!("close {code}"));
                 }
-                _ => {}
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
         Some(())
@@ -307,7 +306,6 @@ pub struct Rig {
     pub rooms: Rooms,
     pub tasks: Tasks,
     pub metrics: Metrics,
-    pub settings: Arc<Settings>,
 }
 
 pub fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
@@ -376,8 +374,8 @@ impl Rig {
         let rooms = Rooms::new(pools.clone(), &settings.rooms, metrics.rooms.clone());
         let tasks = Tasks::new();
         let parts = EdgeParts { rooms: rooms.clone(), pools: pools.clone(), metrics: metrics.edge.clone() };
-        let edge = Edge::start(parts, settings.clone(), tasks.clone()).unwrap();
-        Self { edge, pools, rooms, tasks, metrics, settings }
+        let edge = Edge::start(parts, settings, tasks.clone()).unwrap();
+        Self { edge, pools, rooms, tasks, metrics }
     }
 
     pub fn addr(&self, listener: &str) -> SocketAddr {
@@ -447,16 +445,6 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     soon("a WebSocket", tokio_tungstenite::client_async(url, stream)).await.unwrap().0
-}
-
-pub fn check(every: Duration) -> CheckSettings {
-    CheckSettings {
-        path: "/health".into(),
-        every,
-        timeout: Duration::from_secs(1),
-        rise: NonZeroU32::new(1).unwrap(),
-        fall: NonZeroU32::new(1).unwrap(),
-    }
 }
 
 #[derive(Debug)]

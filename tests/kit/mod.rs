@@ -54,3 +54,5 @@ pub(crate) fn long(test: &str) -> bool {
     }
     long
 }
+
+pub mod edge_rig;

@@ -198,9 +198,9 @@ fn preset_rule(preset: AppWord) -> RoomRule {
 }
 
 fn rule_of(rule: &RoomRuleFile) -> Option<RoomRule> {
-    let RoomRuleMap { query, path, header, cookie, .. } = match rule {
+    let RoomRuleMap { query, path, header, cookie } = match rule {
         RoomRuleFile::Preset(preset) => return Some(preset_rule(*preset)),
-        RoomRuleFile::Map(map) => &map.value,
+        RoomRuleFile::Map(map) => &**map,
     };
     let query = query.get().map(|name| RoomRule::Query(name.0.clone()));
     let path = path.get().map(|word| {

@@ -121,9 +121,12 @@ impl Walk {
 }
 
 fn at<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
-    path.iter().try_fold(value, |value, part| match value {
-        Value::Sequence(items) => items.get(part.parse::<usize>().ok()?),
-        _ => value.get(part),
+    path.iter().try_fold(value, |value, part| {
+        if let Value::Sequence(items) = value {
+            items.get(part.parse::<usize>().ok()?)
+        } else {
+            value.get(part)
+        }
     })
 }
 
@@ -258,9 +261,12 @@ fn what_a_key_says_of_reloads_is_what_a_reload_does() {
         let found = walk.found.iter().find(|f| f.record == record && f.key == key).unwrap();
         let mut changed = value.clone();
         let (last, parents) = found.path.split_last().unwrap();
-        let parent = parents.iter().fold(&mut changed, |value, part| match value {
-            Value::Sequence(items) => &mut items[part.parse::<usize>().unwrap()],
-            value => &mut value[part.as_str()],
+        let parent = parents.iter().fold(&mut changed, |value, part| {
+            if let Value::Sequence(items) = value {
+                &mut items[part.parse::<usize>().unwrap()]
+            } else {
+                &mut value[part.as_str()]
+            }
         });
         let parent = parent.as_mapping_mut().unwrap();
         if *other == "-" {

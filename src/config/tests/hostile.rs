@@ -109,6 +109,16 @@ fn depth_size_and_number_are_bounded() {
 }
 
 #[test]
+fn names_of_one_map_are_bounded() {
+    let nodes: String = (0..5000).map(|i| format!("      n{i}: \"http://10.0.0.1:{}\"\n", i + 1)).collect();
+    let dir = super::folder();
+    let text = ISSUE.replace("  workers: {", &format!("  large:\n    nodes:\n{nodes}  workers: {{"));
+    let faults = load(&text, dir.path(), None).unwrap_err();
+    let message = "f.yaml:4113:7: pools.large.nodes: more than 4096 names";
+    assert_eq!(faults.list().iter().map(crate::config::Fault::one_line).collect::<Vec<_>>(), [message]);
+}
+
+#[test]
 fn a_file_of_a_thousand_faults_shows_fifty() {
     let mut text = ISSUE.to_owned();
     for i in 0..1000 {

@@ -100,6 +100,7 @@ function join() {
   setQuality(null);
   LevelMeter.wake();
   render();
+  $("call-title").focus();
   signalling = new Signalling(socketUrl(location), {
     onOpen: () => signalling.send({ type: "join", name }),
     onMessage: (message) => (inbox = inbox.then(() => onMessage(message)).catch((error) => {
@@ -396,7 +397,6 @@ function setNotice(key, text, action = null, onAction = null) {
   if (row === undefined) {
     row = document.createElement("div");
     row.className = `notice ${key}`;
-    row.setAttribute("role", "status");
     row.append(document.createElement("span"));
     notices.set(key, row);
     $("notices").append(row);

@@ -1,3 +1,5 @@
 //! Joining by WebSocket.
 
 pub mod message;
+mod rate;
+pub(super) mod session;
