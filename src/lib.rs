@@ -7,8 +7,8 @@
 //! `cli -> app -> admin -> edge -> sfu -> media -> rooms -> pool -> wire`, each on those after it only;
 //! [`config::settings`], [`telemetry`], [`clock`] and [`tasks`] are for all. A test keeps it.
 
-pub mod cli;
 pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod edge;

@@ -4,7 +4,6 @@
 //! through its real shell. A test that takes minutes runs under `scripts/test --long` only (`ROOMGATE_LONG=1`).
 #![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
-
 #![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
 
@@ -14,18 +13,16 @@ mod kit;
 mod admin;
 mod auth;
 mod conference_e2e;
+mod corpora;
 mod edge_head_guard;
 mod edge_proxy;
-mod corpora;
+mod edge_tunnel;
 mod front_door;
 mod health;
 mod kit_media;
 mod media_datagrams;
 mod media_workers;
 mod memory;
-mod edge_head_guard;
-mod edge_proxy;
-mod edge_tunnel;
 mod pool_follows_its_nodes;
 mod readme;
 mod reload;
