@@ -24,6 +24,7 @@ mod media_datagrams;
 mod media_workers;
 mod memory;
 mod pool_follows_its_nodes;
+mod readme;
 mod reload;
 mod rooms_simulation;
 mod rooms_under_threads;

@@ -94,10 +94,10 @@ impl Client {
 
 /// The status with which a WebSocket was refused.
 pub(crate) fn refusal(failure: &Failure) -> Option<StatusCode> {
-    match failure.downcast_ref::<tungstenite::Error>()? {
-        tungstenite::Error::Http(response) => Some(response.status()),
-        _ => None,
-    }
+    let tungstenite::Error::Http(response) = failure.downcast_ref::<tungstenite::Error>()? else {
+        return None;
+    };
+    Some(response.status())
 }
 
 /// A client connection for one request after the other.

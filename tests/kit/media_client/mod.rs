@@ -337,7 +337,11 @@ impl MediaClient {
         let profile = match dtls.selected_srtpprotection_profile() {
             SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
             SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
-            other => return Err(format!("the server chose the SRTP profile {other:?}")),
+            other @ (SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_32
+            | SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm
+            | SrtpProtectionProfile::Unsupported) => {
+                return Err(format!("the server chose the SRTP profile {other:?}"));
+            }
         };
         let mut srtp = webrtc_srtp::config::Config { profile, ..webrtc_srtp::config::Config::default() };
         srtp.extract_session_keys_from_dtls(state, true)
