@@ -109,7 +109,12 @@ impl App {
         let probe = embedded.as_ref().map(|embedded| Arc::new(embedded.probe()) as Arc<dyn WorkerProbe>);
         Checker::start(pools.clone(), probe, re_place(rooms.clone()), &tasks);
 
-        let parts = EdgeParts { rooms: rooms.clone(), pools: pools.clone(), metrics: metrics.edge.clone() };
+        let parts = EdgeParts {
+            rooms: rooms.clone(),
+            pools: pools.clone(),
+            sfu: embedded.as_ref().map(|embedded| embedded.sfu.clone()),
+            metrics: metrics.edge.clone(),
+        };
         let edge = Edge::start(parts, Arc::clone(&settings), tasks.clone())?;
 
         let app = Arc::new(Self {

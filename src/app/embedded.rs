@@ -10,15 +10,15 @@ use crate::clock;
 use crate::config::settings::{PoolNodes, Settings};
 use crate::media::{Workers, WorkersConfig};
 use crate::pool::WorkerProbe;
-use crate::sfu::Command;
-use crate::sfu::{Engine, Sfu, SfuHost, SfuLimits, SfuReport};
-
+use crate::sfu::selftest::{Selftest, SelftestConfig};
+use crate::sfu::{Command, Engine, Sfu, SfuHost, SfuLimits, SfuReport};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 
 /// The embedded SFU.
 pub(super) struct Embedded {
     pub(super) workers: Arc<Workers<Command, SfuReport>>,
+    pub(super) selftest: Selftest,
     pub(super) sfu: Sfu,
     /// One for each worker; fed once a second.
     pub(super) rates: Arc<[Mutex<RateSeries>]>,
@@ -48,15 +48,18 @@ impl Embedded {
         .with_context(|| format!("media.bind {:?}", media.bind))?;
         let workers = Arc::new(workers);
         let sfu = Sfu::new(Arc::clone(&workers), tasks.clone(), metrics.sfu.clone());
+        let config = SelftestConfig::new(workers.local_addrs(), media.selftest_every)
+            .context("media.bind is empty")?;
+        let selftest = Selftest::start(&sfu, config);
         let rates = (0..count).map(|_| Mutex::default()).collect();
-        let embedded = Self { workers, sfu, rates };
+        let embedded = Self { workers, selftest, sfu, rates };
         embedded.sample_rates(tasks);
         Ok(Some(embedded))
     }
 
     /// Returns what the pool's checks ask.
     pub(super) fn probe(&self) -> impl WorkerProbe + use<> {
-        Probe { workers: Arc::clone(&self.workers) }
+        Probe { workers: Arc::clone(&self.workers), selftest: self.selftest.clone() }
     }
 
     fn sample_rates(&self, tasks: &Tasks) {
@@ -94,6 +97,7 @@ impl Embedded {
 /// A worker is healthy when its loop turns and a synthetic participant got its packet back.
 struct Probe {
     workers: Arc<Workers<Command, SfuReport>>,
+    selftest: Selftest,
 }
 
 impl WorkerProbe for Probe {
@@ -110,7 +114,7 @@ impl WorkerProbe for Probe {
         if age > STALL {
             return Err(format!("no heartbeat for {} ms", age.as_millis()));
         }
-        Ok(())
+        self.selftest.health(worker)
     }
 }
 

@@ -10,7 +10,7 @@ use prometheus::Registry;
 use super::App;
 use crate::admin::view::{
     AdminView, ConfigView, HealthState, NodeView, ProcessView, ReloadCause, ReloadRecord, RoomView,
-    WorkerView,
+    SelftestView, WorkerView,
 };
 use crate::clock;
 use crate::config::settings::Name;
@@ -97,7 +97,13 @@ impl AdminView for App {
                 WorkerView {
                     worker: handle.worker(),
                     heartbeat_age_ms: millis(handle.heartbeat_age(now)),
-                    selftest: None,
+                    selftest: embedded.selftest.last(handle.worker()).and_then(|last| {
+                        Some(SelftestView {
+                            ok: last.outcome.is_ok(),
+                            why: last.outcome.clone().err().unwrap_or_default(),
+                            age_seconds: now.saturating_duration_since(last.at?).as_secs(),
+                        })
+                    }),
                     rooms: report.host.rooms.len(),
                     sessions: report.host.participants as usize,
                     flows: report.flows,

@@ -8,8 +8,4 @@ pub mod rtp;
 pub mod san;
 pub mod stun;
 pub mod ufrag;
-
-pub mod http_body;
-pub mod http_head;
-pub mod san;
 pub mod ws_frame;
