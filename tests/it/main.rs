@@ -5,9 +5,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-#![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
-#![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
-
 #[path = "../kit/mod.rs"]
 mod kit;
 
@@ -23,8 +20,6 @@ mod kit_media;
 mod media_datagrams;
 mod media_workers;
 mod memory;
-mod edge_head_guard;
-mod edge_proxy;
 mod edge_tunnel;
 mod pool_follows_its_nodes;
 mod reload;

@@ -54,5 +54,3 @@ pub(crate) fn long(test: &str) -> bool {
     }
     long
 }
-
-pub mod edge_rig;
