@@ -26,4 +26,4 @@ pub fn init() {
 }
 
 const DEFAULT_FILTER: &str =
-    "info,pingora=off,pingora_core=off,pingora_proxy=off,str0m=warn,is=warn,dimpl=warn";
+    "info,pingora=off,pingora_core=off,pingora_proxy=off,str0m=error,is=error,dimpl=error";

@@ -23,7 +23,6 @@ mod kit_media;
 mod media_datagrams;
 mod media_workers;
 mod memory;
-mod edge_tunnel;
 mod pool_follows_its_nodes;
 mod readme;
 mod reload;
