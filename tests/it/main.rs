@@ -6,6 +6,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod edge_conference;
 mod edge_head_guard;
 mod edge_proxy;
 mod edge_tunnel;

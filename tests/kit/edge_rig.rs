@@ -11,6 +11,7 @@ use roomgate::config::settings::*;
 use roomgate::edge::{Edge, EdgeParts};
 use roomgate::pool::Pools;
 use roomgate::rooms::Rooms;
+use roomgate::sfu::Sfu;
 use roomgate::tasks::Tasks;
 use roomgate::telemetry::metrics::Metrics;
 use roomgate::wire::http_body::Chunks;
@@ -367,7 +368,12 @@ pub fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
 
 impl Rig {
     pub fn start(plan: &Plan, nodes: &[&TestNode]) -> Self {
-        let settings = Arc::new(settings_of(plan, nodes));
+        Self::start_with(settings_of(plan, nodes), |_, _| None)
+    }
+
+    /// Starts with given settings, and an SFU if `sfu` makes one.
+    pub fn start_with(settings: Settings, sfu: impl FnOnce(&Metrics, &Tasks) -> Option<Sfu>) -> Self {
+        let settings = Arc::new(settings);
         let metrics = Metrics::new();
         let pools = Pools::new(metrics.pool.clone());
         pools.apply(&settings.pools);
@@ -376,7 +382,7 @@ impl Rig {
         let parts = EdgeParts {
             rooms: rooms.clone(),
             pools: pools.clone(),
-            sfu: None,
+            sfu: sfu(&metrics, &tasks),
             metrics: metrics.edge.clone(),
         };
         let edge = Edge::start(parts, settings, tasks.clone()).unwrap();
