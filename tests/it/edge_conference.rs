@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use jsonwebtoken::{EncodingKey, Header};
 use roomgate::config::settings::*;
 use roomgate::media::{Workers, WorkersConfig};
@@ -178,5 +180,43 @@ async fn resources_answer_as_the_standards_say() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path} {kind}: {head}");
         assert!(head.to_ascii_lowercase().contains("access-control-allow-origin: *\r\n"), "{head}");
     }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn browsers_get_page_and_resources_over_http_2() {
+    let rig = rig();
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(rig.tls("h2").await))
+            .await
+            .unwrap();
+    let driver = tokio::spawn(connection);
+    let mut ask = async |method: &str, path: &str, tag: &str, body: &'static str| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("https://open.test{path}"))
+            .header("if-none-match", tag)
+            .header("content-type", "application/sdp")
+            .body(Full::<bytes::Bytes>::from(body))
+            .unwrap();
+        let answer = soon("an answer", client.send_request(request)).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        (parts, soon("a body", body.collect()).await.unwrap().to_bytes())
+    };
+    let (parts, body) = ask("GET", "/rooms/blue", "", "").await;
+    assert_eq!(parts.status, 200);
+    assert!(body.starts_with(b"<!"), "{body:?}");
+    let tag = parts.headers["etag"].to_str().unwrap().to_owned();
+    for (method, path, tag, body, status) in [
+        ("GET", "/rooms/blue", tag.as_str(), "", 304),
+        ("HEAD", "/rooms/blue", "", "", 200),
+        ("OPTIONS", "/rooms/blue/whip", "", "", 204),
+        ("POST", "/rooms/blue/whip", "", "not sdp", 400),
+        ("GET", "/rooms/blue/ws", "", "", 426),
+    ] {
+        let (parts, body) = ask(method, path, tag, body).await;
+        assert_eq!(parts.status, status, "{method} {path}: {body:?}");
+    }
+    driver.abort();
     rig.end().await;
 }

@@ -162,6 +162,9 @@ impl NodeConnection {
                 self.seen.lock().unwrap().push(head.clone());
                 return self.websocket(&head, &path).await;
             }
+            if path == "/continue" {
+                self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            }
             let body = self.body(&head).await?;
             self.seen.lock().unwrap().push(head.clone() + &String::from_utf8_lossy(&body));
             match path.as_str() {
@@ -183,7 +186,10 @@ impl NodeConnection {
                 }
                 "/stall" => tokio::time::sleep(Duration::from_secs(60)).await,
                 "/cut" => return None,
-                "/echo" => self.answer(&body).await?,
+                "/head" => self.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n").await?,
+                "/304" => self.send(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n").await?,
+                "/204" => self.send(b"HTTP/1.1 204 No Content\r\n\r\n").await?,
+                "/echo" | "/continue" => self.answer(&body).await?,
                 _ => {
                     let text = self.name.clone();
                     self.answer(text.as_bytes()).await?;
@@ -215,6 +221,9 @@ impl NodeConnection {
             return self
                 .send(b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
                 .await;
+        }
+        if path == "/ws-late" {
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
         let key = head
             .lines()
