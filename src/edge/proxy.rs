@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version, header};
 use pingora::apps::HttpServerOptions;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v2::server::default_h2_options;
@@ -324,7 +324,10 @@ impl ProxyHttp for Phases {
         let took = clock::now().duration_since(ctx.started);
         self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
         add_shard(response, ctx)?;
-        if self.stopping.is_cancelled() {
+        // RFC 9112 section 7.1: an HTTP/1.0 client does not know chunks; its body ends with the connection.
+        let unframed = session.req_header().version == Version::HTTP_10
+            && response.remove_header(&header::TRANSFER_ENCODING).is_some();
+        if unframed || self.stopping.is_cancelled() {
             session.downstream_session.set_keepalive(None);
         }
         Ok(())

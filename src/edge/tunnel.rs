@@ -113,9 +113,13 @@ impl Tunnel {
         };
         match end {
             End::Ended | End::Error => {}
-            End::Idle => pair.farewell(CloseCode::GoingAway("idle"), true).await,
-            End::Stopping => pair.farewell(CloseCode::GoingAway("edge stops"), true).await,
-            End::NodeDown => pair.farewell(CloseCode::ServiceRestart, false).await,
+            End::Idle => pair.farewell(CloseCode::GoingAway("idle"), true, FAREWELL).await,
+            End::Stopping => {
+                // Half of the deadline is spent on the jitter; the rest must do for slow clients too.
+                let wait = FAREWELL.min(stop_deadline / 5);
+                pair.farewell(CloseCode::GoingAway("edge stops"), true, wait).await;
+            }
+            End::NodeDown => pair.farewell(CloseCode::ServiceRestart, false, FAREWELL).await,
         }
         metrics.tunnels_closed.with_label_values(&[end.as_str()]).inc();
     }
@@ -226,7 +230,7 @@ impl Pair {
     }
 
     /// Closes politely: a close frame to the client and, if it is there, to the node.
-    async fn farewell(&mut self, code: CloseCode, node_is_there: bool) {
+    async fn farewell(&mut self, code: CloseCode, node_is_there: bool, wait: Duration) {
         self.to_client.say_close(close_frame(code, None));
         if node_is_there {
             self.to_node.say_close(close_frame(code, Some(rand::random())));
@@ -234,8 +238,8 @@ impl Pair {
             self.to_node.mode = Mode::Discard;
         }
         let goodbye = std::future::poll_fn(|cx| self.poll_farewell(cx));
-        let _ = tokio::time::timeout(FAREWELL, goodbye).await;
-        let _ = tokio::time::timeout(SHUTDOWN, self.client.shutdown()).await;
+        let _ = tokio::time::timeout(wait, goodbye).await;
+        let _ = tokio::time::timeout(SHUTDOWN.min(wait), self.client.shutdown()).await;
     }
 
     /// Ready when the client has our close frame and has sent its own, or is gone.

@@ -367,3 +367,86 @@ async fn sites_and_certificates_change_without_closing_a_connection() {
     drop((stream, fresh, still));
     rig.end().await;
 }
+
+#[tokio::test]
+async fn an_http_1_0_client_never_gets_chunks() {
+    let node = TestNode::start("a").await;
+    let rig = Rig::start(&Plan::default(), &[&node]);
+    for connection in ["", "Connection: keep-alive\r\n"] {
+        let answer =
+            rig.raw(format!("GET /drip HTTP/1.0\r\nHost: plain.test\r\n{connection}\r\n").as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
+        assert_eq!(body, "drip");
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn answers_without_a_body_keep_the_connection_in_step() {
+    let node = TestNode::start("a").await;
+    let rig = Rig::start(&Plan::default(), &[&node]);
+    let mut stream = rig.plain().await;
+    let mut head_of = async |request: &str| {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        soon("a head", async {
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+        })
+        .await;
+        String::from_utf8(head).unwrap()
+    };
+    for _ in 0..2 {
+        let head = head_of("HEAD /head HTTP/1.1\r\nHost: plain.test\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let head = head_of("GET /304 HTTP/1.1\r\nHost: plain.test\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 304 "), "{head}");
+        let head = head_of("GET /204 HTTP/1.1\r\nHost: plain.test\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+    }
+    drop(stream);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_100_gets_it_from_the_node() {
+    let node = TestNode::start("a").await;
+    let rig = Rig::start(&Plan::default(), &[&node]);
+    let mut stream = rig.tls("http/1.1").await;
+    let head =
+        "POST /continue HTTP/1.1\r\nHost: plain.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_answer(&mut stream).await.0.starts_with("HTTP/1.1 100 "));
+    stream.write_all(b"hello").await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.1, b"hello");
+    drop(stream);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_empty_last_part_of_an_h2_body_does_not_desynchronise_the_node() {
+    let node = TestNode::start("a").await;
+    let rig = Rig::start(&Plan::default(), &[&node]);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(rig.tls("h2").await))
+            .await
+            .unwrap();
+    let driver = tokio::spawn(connection);
+    for _ in 0..3 {
+        // Without a length the body goes to the node in chunks; the last frame is empty.
+        let parts = futures_util::stream::iter(["ab", "", "cd", ""].map(|part| {
+            Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(Bytes::from_static(part.as_bytes())))
+        }));
+        let request = http::Request::post("https://plain.test/echo")
+            .body(http_body_util::StreamBody::new(parts))
+            .unwrap();
+        let answer = soon("an answer", client.send_request(request)).await.unwrap();
+        assert_eq!(soon("a body", answer.into_body().collect()).await.unwrap().to_bytes(), "abcd");
+    }
+    let bodies: Vec<bool> = node.seen().iter().map(|seen| seen.ends_with("\r\n\r\nabcd")).collect();
+    assert_eq!((bodies, node.connections()), (vec![true; 3], 1), "{:?}", node.seen());
+    driver.abort();
+    rig.end().await;
+}

@@ -264,3 +264,21 @@ async fn a_tunnel_reaches_another_node_when_its_own_does_not_answer() {
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     rig.end().await;
 }
+
+#[tokio::test]
+async fn bytes_before_the_101_are_refused_and_a_client_that_leaves_is_noticed() {
+    let node = TestNode::start("a").await;
+    let rig = Rig::start(&Plan::default(), &[&node]);
+    let mut hasty = rig.plain().await;
+    hasty.write_all(format!("GET /ws-late HTTP/1.1\r\n{HANDSHAKE}").as_bytes()).await.unwrap();
+    until("the node was asked", || node.seen().len() == 1).await;
+    hasty.write_all(&[0x81, 0x80, 0, 0, 0, 0]).await.unwrap();
+    assert!(read_answer(&mut hasty).await.0.starts_with("HTTP/1.1 400 "));
+    let mut gone = rig.plain().await;
+    gone.write_all(format!("GET /ws-late HTTP/1.1\r\n{HANDSHAKE}").as_bytes()).await.unwrap();
+    until("the node was asked", || node.seen().len() == 2).await;
+    drop((gone, hasty));
+    until("both are gone", || rig.metrics.edge.connections.get() == 0).await;
+    assert_eq!(rig.metrics.edge.tunnels_total.get(), 0);
+    rig.end().await;
+}

@@ -14,6 +14,7 @@ mod admin;
 mod auth;
 mod conference_e2e;
 mod corpora;
+mod edge_conference;
 mod edge_head_guard;
 mod edge_proxy;
 mod edge_tunnel;

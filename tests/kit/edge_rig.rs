@@ -11,6 +11,7 @@ use roomgate::config::settings::*;
 use roomgate::edge::{Edge, EdgeParts};
 use roomgate::pool::Pools;
 use roomgate::rooms::Rooms;
+use roomgate::sfu::Sfu;
 use roomgate::tasks::Tasks;
 use roomgate::telemetry::metrics::Metrics;
 use roomgate::wire::http_body::Chunks;
@@ -161,6 +162,9 @@ impl NodeConnection {
                 self.seen.lock().unwrap().push(head.clone());
                 return self.websocket(&head, &path).await;
             }
+            if path == "/continue" {
+                self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            }
             let body = self.body(&head).await?;
             self.seen.lock().unwrap().push(head.clone() + &String::from_utf8_lossy(&body));
             match path.as_str() {
@@ -182,7 +186,10 @@ impl NodeConnection {
                 }
                 "/stall" => tokio::time::sleep(Duration::from_secs(60)).await,
                 "/cut" => return None,
-                "/echo" => self.answer(&body).await?,
+                "/head" => self.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n").await?,
+                "/304" => self.send(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n").await?,
+                "/204" => self.send(b"HTTP/1.1 204 No Content\r\n\r\n").await?,
+                "/echo" | "/continue" => self.answer(&body).await?,
                 _ => {
                     let text = self.name.clone();
                     self.answer(text.as_bytes()).await?;
@@ -214,6 +221,9 @@ impl NodeConnection {
             return self
                 .send(b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
                 .await;
+        }
+        if path == "/ws-late" {
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
         let key = head
             .lines()
@@ -367,7 +377,12 @@ pub fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
 
 impl Rig {
     pub fn start(plan: &Plan, nodes: &[&TestNode]) -> Self {
-        let settings = Arc::new(settings_of(plan, nodes));
+        Self::start_with(settings_of(plan, nodes), |_, _| None)
+    }
+
+    /// Starts with given settings, and an SFU if `sfu` makes one.
+    pub fn start_with(settings: Settings, sfu: impl FnOnce(&Metrics, &Tasks) -> Option<Sfu>) -> Self {
+        let settings = Arc::new(settings);
         let metrics = Metrics::new();
         let pools = Pools::new(metrics.pool.clone());
         pools.apply(&settings.pools);
@@ -376,7 +391,7 @@ impl Rig {
         let parts = EdgeParts {
             rooms: rooms.clone(),
             pools: pools.clone(),
-            sfu: None,
+            sfu: sfu(&metrics, &tasks),
             metrics: metrics.edge.clone(),
         };
         let edge = Edge::start(parts, settings, tasks.clone()).unwrap();
