@@ -102,9 +102,8 @@ impl Rig {
         let (media, sdp, tracks) = Media::offer(sends, audio, video).await;
         socket.say(&ClientMessage::Offer { id: 1, sdp, tracks }).await;
         let answer = socket
-            .hear_until(|message| match message {
-                ServerMessage::Answer { id: 1, sdp } => Some(sdp.clone()),
-                _ => None,
+            .hear_until(|message| {
+                if let ServerMessage::Answer { id: 1, sdp } = message { Some(sdp.clone()) } else { None }
             })
             .await;
         media.answer(&answer, self.workers.local_addrs()[0]);
@@ -157,7 +156,7 @@ impl Socket {
                         }
                     }
                     Message::Close(frame) => panic!("closed: {frame:?}"),
-                    _ => {}
+                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                 }
             }
         };
@@ -172,7 +171,7 @@ impl Socket {
                 match message {
                     Message::Text(text) => last = Some(serde_json::from_str(&text).unwrap()),
                     Message::Close(frame) => return frame,
-                    _ => {}
+                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                 }
             }
             None
@@ -215,7 +214,7 @@ impl Media {
             sends: sends.to_vec(),
             letter: address.port().to_be_bytes()[1],
         };
-        let task = tokio::spawn(async move {
+        let task = Tasks::new().spawn(async move {
             if begun.await.is_ok() {
                 driver.run().await;
             }

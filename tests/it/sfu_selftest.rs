@@ -58,7 +58,9 @@ async fn a_worker_that_stops_turns_red() {
     let tests = Selftest::start(&rig.sfu, config);
     until("the worker is green", || tests.health(0).is_ok()).await;
     let (wake, asleep) = std::sync::mpsc::channel::<()>();
-    let stall = Box::new(move || drop(asleep.recv_timeout(Duration::from_secs(15))));
+    let stall = Box::new(move || {
+        let _ = asleep.recv_timeout(Duration::from_secs(15));
+    });
     rig.workers.handle(0).unwrap().run_on(stall).unwrap();
     until("the stalled worker is red", || tests.health(0).is_err()).await;
     let reason = tests.health(0).unwrap_err();

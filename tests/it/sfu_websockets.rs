@@ -26,26 +26,26 @@ async fn people_hear_of_each_other_and_of_what_they_mute() {
     assert_eq!(lines, Lines { audio: 4, video: 4 });
     let mut bob = rig.join(&room, &[Source::Microphone], 4, 4).await;
     let joined = ada
-        .hear_until(|message| match message {
-            ServerMessage::Joined { participants } => Some(participants[0].id.clone()),
-            _ => None,
+        .hear_until(|message| {
+            if let ServerMessage::Joined { participants } = message {
+                Some(participants[0].id.clone())
+            } else {
+                None
+            }
         })
         .await;
     assert_eq!(joined, bob.you);
     bob.socket.say(&ClientMessage::Mute { source: Source::Microphone, muted: true }).await;
-    ada.hear_until(|message| match message {
-        ServerMessage::Sources { participants } => {
-            let state = participants[0].sources.first()?;
-            (state.source == Source::Microphone && state.muted).then_some(())
-        }
-        _ => None,
+    ada.hear_until(|message| {
+        let ServerMessage::Sources { participants } = message else { return None };
+        let state = participants[0].sources.first()?;
+        (state.source == Source::Microphone && state.muted).then_some(())
     })
     .await;
     drop(bob);
     let left = ada
-        .hear_until(|message| match message {
-            ServerMessage::Left { participants } => Some(participants.clone()),
-            _ => None,
+        .hear_until(|message| {
+            if let ServerMessage::Left { participants } = message { Some(participants.clone()) } else { None }
         })
         .await;
     assert_eq!(left, [joined]);
@@ -124,20 +124,16 @@ async fn a_full_room_says_1013_a_lost_place_1012_and_a_stop_1001() {
     let joined = async {
         loop {
             third.say(&join("")).await;
-            match third.hear().await {
-                ServerMessage::Welcome { .. } => return,
-                _ => third = rig.connect(&room).await,
+            if let ServerMessage::Welcome { .. } = third.hear().await {
+                return;
             }
+            third = rig.connect(&room).await;
         }
     };
     tokio::time::timeout(DEADLINE, joined).await.unwrap();
-    let stopped = tokio::spawn({
-        let tasks = rig.tasks.clone();
-        async move { tasks.drain(Duration::from_secs(5)).await }
-    });
-    let (_, frame) = third.end().await;
+    let ((_, frame), dropped) = tokio::join!(third.end(), rig.tasks.drain(Duration::from_secs(5)));
     assert_eq!(u16::from(frame.unwrap().code), 1001);
-    assert_eq!(stopped.await.unwrap(), 0, "no task had to be dropped");
+    assert_eq!(dropped, 0, "no task had to be dropped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
