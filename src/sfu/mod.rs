@@ -12,6 +12,7 @@ mod keyframes;
 mod layers;
 mod offer;
 mod room;
+pub mod selftest;
 mod session;
 pub mod signalling;
 mod slots;

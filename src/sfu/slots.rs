@@ -148,7 +148,7 @@ mod tests {
             // Lines start legal: each source on at most one line, of its kind.
             let mut used = BTreeSet::new();
             let mut lines: Vec<Line> = lines.iter().map(|(audio, from)| {
-                let fits = |s: &u64| room.get(*s as usize).is_none_or(|o| o.kind == kind(*audio));
+                let fits = |s: &u64| room.iter().find(|o| o.source == *s).is_none_or(|o| o.kind == kind(*audio));
                 Line { kind: kind(*audio), from: from.filter(fits).filter(|s| used.insert(*s)) }
             }).collect();
             for (index, from) in assign(&lines, &room, 0, None) {

@@ -127,7 +127,7 @@ mod tests {
                 match due { Some(due) => { model.insert(key, due); } None => { model.remove(&key); } }
                 prop_assert_eq!(timers.next(), model.values().min().copied());
                 let now = start + Duration::from_millis(now);
-                if now.duration_since(start).as_millis() % 3 == 0 {
+                if now.duration_since(start).as_millis().is_multiple_of(3) {
                     while let Some(key) = timers.pop_due(now) {
                         let due = model.remove(&key);
                         prop_assert!(due.is_some_and(|due| due <= now));

@@ -9,7 +9,7 @@ pub const BUILD_INFO: &str = "roomgate_build_info";
 pub const TASKS: &str = "roomgate_tasks";
 
 // --- configuration ---
-/// Counter, label `result` (`applied`, `rejected`, `unchanged`): reloads.
+/// Counter, label `result` (`applied`, `rejected`): reloads.
 pub const CONFIG_RELOADS: &str = "roomgate_config_reloads_total";
 /// Gauge: generation of the running configuration, from 1.
 pub const CONFIG_GENERATION: &str = "roomgate_config_generation";
@@ -138,3 +138,11 @@ pub const SFU_RESOURCES: &str = "roomgate_sfu_resources";
 pub const SFU_REQUESTS: &str = "roomgate_sfu_resource_requests_total";
 
 // --- admin ---
+/// Gauge: open connections of the admin server.
+pub const ADMIN_CONNECTIONS: &str = "roomgate_admin_connections";
+/// Counter: connections that the admin server could not accept.
+pub const ADMIN_ACCEPT_ERRORS: &str = "roomgate_admin_accept_errors_total";
+/// Counter, label `code` (`2xx`, `4xx`, `5xx`): requests that the admin server answered.
+pub const ADMIN_REQUESTS: &str = "roomgate_admin_requests_total";
+/// Counter, label `reason`: requests that the admin server refused (Host, Origin, token, ...).
+pub const ADMIN_REFUSED: &str = "roomgate_admin_refused_total";

@@ -23,7 +23,8 @@
 //!
 //! Limits: a message is at most [`MESSAGE_BYTES_MAX`] bytes; an SDP has at most [`LINES_MAX`] lines; names are cut at
 //! [`NAME_CHARS_MAX`] characters. Close codes: 1001 the service stops, 1008 a message was not understood (an `error`
-//! says why) or the token is not valid, 1012 the room moved: join again, 1013 full: try later.
+//! says why) or the token is not valid, 1012 join again: the room moved, or the media path broke (15 s without a check of
+//! ICE, or the client did not keep up), 1013 full: try later.
 
 use serde::{Deserialize, Serialize};
 
