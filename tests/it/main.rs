@@ -4,8 +4,6 @@
 //! through its real shell. A test that takes minutes runs under `scripts/test --long` only (`ROOMGATE_LONG=1`).
 #![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
-#![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
-#![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
 
 #[path = "../kit/mod.rs"]
 mod kit;
