@@ -7,6 +7,9 @@
 //! `cli -> app -> admin -> edge -> sfu -> media -> rooms -> pool -> wire`, each on those after it only;
 //! [`config::settings`], [`telemetry`], [`clock`] and [`tasks`] are for all. A test keeps it.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod edge;

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub type Name = Arc<str>;
 
 /// The whole configuration of one edge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Who this edge is.
     pub edge: EdgeIdentity,
@@ -66,7 +66,8 @@ pub struct ListenerSettings {
 /// Redirect of a plain listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectSettings {
-    /// Port of the HTTPS listener; left out of the URL when it is 443.
+    /// First port of the HTTPS listener (the one named `https`, else the first with TLS); left out of the URL when it
+    /// is 443. 0 if the file says port 0.
     pub port: u16,
 }
 
@@ -108,7 +109,7 @@ pub struct MediaSettings {
     pub bind: Vec<SocketAddr>,
     /// What candidates tell clients.
     pub advertise: Advertise,
-    /// AES-128 key of the ICE ufrags; `None` draws one per process.
+    /// AES-128 key of the ICE ufrags, as its 16 bytes; `None` draws one per process.
     pub key: Option<Secret>,
     /// Largest number of participants on one worker; a further join is refused. Default 2000.
     pub sessions_max: NonZeroU32,
@@ -126,7 +127,7 @@ pub enum Advertise {
 }
 
 /// Sites by host name: exact names first, then `"*"`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SiteTable {
     /// Exact host names, lower case, without a port.
     pub exact: BTreeMap<Name, Arc<SiteSettings>>,
@@ -182,7 +183,7 @@ pub enum App {
 pub enum Auth {
     /// Everybody who can reach the listener.
     Open,
-    /// Bearers of an HS256 token with the claims `room` and `exp`.
+    /// Bearers of an HS256 token with the claims `room` and `exp`. The secret has at least 32 bytes.
     Jwt(Secret),
 }
 
@@ -254,7 +255,7 @@ pub enum PoolNodes {
 /// One HTTP node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpNode {
-    /// Host as written: an IP address or a DNS name, resolved when it is dialled.
+    /// An IP address (IPv6 without brackets) or a DNS name in lower case, resolved when it is dialled.
     pub host: Name,
     /// TCP port.
     pub port: u16,
@@ -269,7 +270,7 @@ pub struct CheckSettings {
     pub path: Name,
     /// Time between two checks of one node; jittered by a tenth. Default 2 s.
     pub every: Duration,
-    /// Deadline of one check. Default 1 s.
+    /// Deadline of one check; never longer than `every`. Default 1 s.
     pub timeout: Duration,
     /// Passes in a row that bring a node up. Default 2.
     pub rise: NonZeroU32,
@@ -294,9 +295,9 @@ pub enum StoreSettings {
 /// The operator's endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Addresses; loopback unless `tokens` is set.
+    /// Addresses; loopback unless `tokens` is set. Empty: no endpoint.
     pub bind: Vec<SocketAddr>,
-    /// Bearer tokens by name. Empty: everybody on loopback may ask.
+    /// Bearer tokens by name, printable ASCII of at least 16 bytes. Empty: everybody on loopback may ask.
     pub tokens: BTreeMap<Name, Secret>,
 }
 

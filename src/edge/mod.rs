@@ -1,1 +1,125 @@
 //! The HTTPS tier: accepts, ends TLS, finds the room, proxies or tunnels.
+//!
+//! A connection's way: [`front_door`] accepts it on one thread and never moves it; [`tls`] ends TLS; [`h1`] bounds and
+//! checks each raw request head before Pingora sees it (HTTP/2 goes to Pingora at once); [`proxy`] finds site, room
+//! and node; a WebSocket leaves Pingora for a [`tunnel`]. Pingora's types stay inside this part.
+
+mod buffers;
+mod conference;
+mod front_door;
+mod h1;
+mod headers;
+mod proxy;
+mod resolve;
+mod stream;
+mod tls;
+mod tunnel;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::settings::Settings;
+use crate::pool::Pools;
+use crate::rooms::Rooms;
+use crate::sfu::Sfu;
+use crate::tasks::Tasks;
+use crate::telemetry::metrics::EdgeMetrics;
+use front_door::FrontDoor;
+pub use tls::TlsError;
+
+/// What the edge works with.
+#[derive(Clone, Debug)]
+pub struct EdgeParts {
+    /// Where rooms live.
+    pub rooms: Rooms,
+    /// The nodes.
+    pub pools: Pools,
+    /// The embedded SFU; `None` if no pool has workers.
+    pub sfu: Option<Sfu>,
+    /// Its metrics.
+    pub metrics: EdgeMetrics,
+}
+
+/// The edge cannot start, or cannot take a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// An address cannot be listened on.
+    #[error("listener {listener}: cannot listen on {address}: {error}")]
+    Bind {
+        /// The listener's name.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// TLS of a listener cannot be set up.
+    #[error("listener {listener}: {error}")]
+    Tls {
+        /// The listener's name.
+        listener: String,
+        /// Why.
+        error: TlsError,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread of the edge: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The running HTTPS tier.
+#[derive(Debug)]
+pub struct Edge {
+    shared: Arc<Shared>,
+    door: FrontDoor,
+}
+
+impl Edge {
+    /// Listens, and serves until [`Tasks::stopping`] fires and the last connection has ended.
+    ///
+    /// # Errors
+    /// An address, a certificate or a thread cannot be had; nothing listens then.
+    pub fn start(parts: EdgeParts, settings: Arc<Settings>, tasks: Tasks) -> Result<Self, EdgeError> {
+        let shared = Arc::new(Shared {
+            settings: ArcSwap::new(settings.clone()),
+            parts,
+            tasks,
+            resolver: resolve::Resolver::default(),
+        });
+        let door = FrontDoor::open(&shared, &settings)?;
+        Ok(Self { shared, door })
+    }
+
+    /// Takes a new configuration: sites, timeouts and certificates from the next request and handshake on. Listeners
+    /// that came, went or changed their address or kind need a restart and stay as they are.
+    ///
+    /// # Errors
+    /// A certificate cannot be used; nothing has changed then.
+    pub fn apply(&self, settings: Arc<Settings>) -> Result<(), EdgeError> {
+        self.door.apply(&settings)?;
+        self.shared.settings.store(settings);
+        Ok(())
+    }
+
+    /// Returns the first address that a listener listens on.
+    pub fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
+        self.door.local_addr(listener)
+    }
+
+    /// Closes the listening sockets. Connections go on.
+    pub fn stop_accepting(&self) {
+        self.door.stop_accepting();
+    }
+}
+
+/// What every connection of the edge sees.
+#[derive(Debug)]
+struct Shared {
+    /// Replaced as a whole; a request keeps the one it began with.
+    settings: ArcSwap<Settings>,
+    parts: EdgeParts,
+    tasks: Tasks,
+    resolver: resolve::Resolver,
+}

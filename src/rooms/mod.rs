@@ -177,12 +177,12 @@ impl Rooms {
             let table = shard.lock();
             let room = limit - views.len();
             views.extend(table.iter().take(room).map(|placement| RoomView {
-                pool: Arc::clone(&placement.id.pool),
-                scope: Arc::clone(&placement.id.scope),
-                key: placement.id.key.clone(),
+                pool: Arc::clone(&placement.rest.id.pool),
+                scope: Arc::clone(&placement.rest.id.scope),
+                key: placement.rest.id.key.clone(),
                 node: Arc::clone(&placement.seat.node.name),
                 holds: placement.holds,
-                since: placement.since,
+                since: placement.rest.since,
                 touched: placement.touched,
             }));
         }
@@ -334,13 +334,28 @@ impl Seat for TakenSeat {
 impl Shared {
     #[inline]
     fn hash(&self, room: &RoomId) -> RoomHash {
+        let parts = [room.pool.as_bytes(), room.scope.as_bytes(), room.key.as_ref().as_bytes()];
+        let mut text = [0; HASHED_AT_ONCE];
+        let mut len = 0;
+        for part in parts {
+            // 0xff is in no UTF-8 text: it ends each part.
+            let end = len + part.len();
+            let Some(place) = text.get_mut(len..=end) else { return self.hash_long(parts) };
+            place[..part.len()].copy_from_slice(part);
+            place[part.len()] = 0xff;
+            len = end + 1;
+        }
+        self.hasher.hash(&text[..len]).as_u128()
+    }
+
+    /// The same hash, for names of any length: several times slower, byte for byte.
+    #[cold]
+    fn hash_long(&self, parts: [&[u8]; 3]) -> RoomHash {
         let mut hasher = self.hasher;
-        // 0xff is in no UTF-8 text: it ends each part.
-        hasher.write(room.pool.as_bytes());
-        hasher.write_u8(0xff);
-        hasher.write(room.scope.as_bytes());
-        hasher.write_u8(0xff);
-        hasher.write(room.key.as_ref().as_bytes());
+        for part in parts {
+            hasher.write(part);
+            hasher.write_u8(0xff);
+        }
         hasher.finish128().as_u128()
     }
 
@@ -429,7 +444,52 @@ fn count(n: usize) -> i64 {
 /// Enough that two cores seldom meet at one lock, and that a scan of one shard is short.
 const SHARDS: usize = 128;
 
+/// Names up to this length, pool and scope included, are hashed in one go.
+const HASHED_AT_ONCE: usize = 160;
+
 /// Rooms that one call of [`Rooms::expire`] looks at in each shard.
 const EXPIRE_BUDGET: usize = 256;
 
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn long_and_short_names_hash_alike_and_parts_do_not_run_together() {
+        let metrics = Metrics::new();
+        let rooms = Rooms::new(
+            Pools::new(metrics.pool.clone()),
+            &RoomTableSettings { rooms_max: 1 },
+            metrics.rooms.clone(),
+        );
+        let hash = |pool: &str, scope: &str, key: &str| {
+            let id = RoomId { pool: pool.into(), scope: scope.into(), key: RoomKey::new(key).unwrap() };
+            let parts = [id.pool.as_bytes(), id.scope.as_bytes(), id.key.as_str().as_bytes()];
+            let hash = rooms.shared.hash(&id);
+            assert_eq!(hash, rooms.shared.hash_long(parts), "{id:?}");
+            hash
+        };
+        // Up to the buffer, across its end, and beyond it.
+        let hashes: std::collections::BTreeSet<_> =
+            (1..=256).map(|len| hash("p", "meet.example.com", &"x".repeat(len))).collect();
+        assert_eq!(hashes.len(), 256);
+        assert_ne!(hash("ab", "c", "d"), hash("a", "bc", "d"));
+        assert_ne!(hash("a", "bc", "d"), hash("a", "b", "cd"));
+    }
+
+    #[test]
+    fn a_room_of_no_pool_or_no_node_has_no_place() {
+        let metrics = Metrics::new();
+        let pools = Pools::new(metrics.pool.clone());
+        let rooms = Rooms::new(pools, &RoomTableSettings { rooms_max: 1 }, metrics.rooms.clone());
+        let id = RoomId { pool: "p".into(), scope: "s".into(), key: RoomKey::new("r").unwrap() };
+        assert_eq!(rooms.place(&id, clock::now()).err(), Some(PlaceError::UnknownPool));
+        assert_eq!(metrics.rooms.no_node.get(), 1);
+        rooms.count_key_error(KeyError::Escape);
+        assert_eq!(metrics.rooms.key_errors.with_label_values(&["escape"]).get(), 1);
+        assert!(rooms.is_empty());
+    }
+}

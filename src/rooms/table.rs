@@ -54,22 +54,28 @@ pub(super) struct Placed<S> {
 #[derive(Debug)]
 pub(super) struct Table<I, S> {
     placements: HashMap<RoomHash, Placement<I, S>, BuildHasherDefault<AsIs>>,
-    /// When to look at a room that nobody holds. Each placement has at most one entry here, see `Placement::due`.
+    /// When to look at a room that nobody holds. Each placement has at most one entry here, see `Rest::due`.
     queue: BinaryHeap<Reverse<(Instant, RoomHash)>>,
     last_grant: Grant,
 }
 
-/// One room's place.
+/// One room's place: what each request reads, small so that many fit into the caches, and the rest.
 #[derive(Debug)]
 pub(super) struct Placement<I, S> {
-    pub(super) id: I,
     pub(super) seat: S,
     pub(super) grant: Grant,
-    pub(super) holds: u32,
-    /// When the room first got a place.
-    pub(super) since: Instant,
     /// The last touch, or the end of the last hold.
     pub(super) touched: Instant,
+    pub(super) holds: u32,
+    pub(super) rest: Box<Rest<I>>,
+}
+
+/// What only grants, holds, expiry and listings read.
+#[derive(Debug)]
+pub(super) struct Rest<I> {
+    pub(super) id: I,
+    /// When the room first got a place.
+    pub(super) since: Instant,
     /// How long it stands unused: its pool's linger when it was last granted or held.
     linger: Duration,
     /// The time under which it stands in the queue.
@@ -110,7 +116,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
             // Known: it is used while it stands.
             if placement.seat.stands() {
                 placement.touched = now;
-                placement.linger = linger;
+                placement.rest.linger = linger;
                 return Some(Placed {
                     seat: placement.seat.clone(),
                     granted: Granted::Known,
@@ -145,14 +151,11 @@ impl<I: Clone, S: Seat> Table<I, S> {
         }
         self.last_grant += 1;
         let mut placement = Placement {
-            id: id.clone(),
             seat: seat.clone(),
             grant: self.last_grant,
-            holds: 0,
-            since: now,
             touched: now,
-            linger,
-            due: None,
+            holds: 0,
+            rest: Box::new(Rest { id: id.clone(), since: now, linger, due: None }),
         };
         Self::arm(&mut self.queue, hash, &mut placement);
         self.placements.insert(hash, placement);
@@ -201,7 +204,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
         let (mut moved, mut held) = (0, 0);
         let fallen = self.placements.iter_mut().filter(|(_, p)| theirs(&p.seat) && !p.seat.stands());
         fallen.for_each(|(hash, placement)| {
-            let Some((seat, linger)) = pick(&placement.id) else { return };
+            let Some((seat, linger)) = pick(&placement.rest.id) else { return };
             self.last_grant += 1;
             let (_, was_held) = placement.reseat(seat, self.last_grant, linger, now);
             Self::arm(&mut self.queue, *hash, placement);
@@ -221,11 +224,11 @@ impl<I: Clone, S: Seat> Table<I, S> {
                 break;
             }
             self.queue.pop();
-            let Some(placement) = self.placements.get_mut(&hash).filter(|p| p.due == Some(due)) else {
+            let Some(placement) = self.placements.get_mut(&hash).filter(|p| p.rest.due == Some(due)) else {
                 debug_assert!(false, "a placement leaves only through the queue");
                 continue;
             };
-            placement.due = None;
+            placement.rest.due = None;
             if placement.holds > 0 {
                 // The end of the last hold puts it back.
                 continue;
@@ -251,9 +254,9 @@ impl<I: Clone, S: Seat> Table<I, S> {
         placement: &mut Placement<I, S>,
     ) {
         // One entry for each room. It may come due too early, when `expire` looks at the last touch and waits on.
-        if placement.due.is_none() {
+        if placement.rest.due.is_none() {
             let due = placement.ends();
-            placement.due = Some(due);
+            placement.rest.due = Some(due);
             queue.push(Reverse((due, hash)));
         }
     }
@@ -262,7 +265,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
 impl<I, S> Placement<I, S> {
     /// Returns when it ends unless it is touched or held.
     fn ends(&self) -> Instant {
-        self.touched + self.linger.min(LINGER_MAX)
+        self.touched + self.rest.linger.min(LINGER_MAX)
     }
 
     fn reseat(&mut self, seat: S, grant: Grant, linger: Duration, now: Instant) -> (S, bool) {
@@ -270,7 +273,7 @@ impl<I, S> Placement<I, S> {
         self.grant = grant;
         self.holds = 0;
         self.touched = self.touched.max(now);
-        self.linger = linger;
+        self.rest.linger = linger;
         (std::mem::replace(&mut self.seat, seat), was_held)
     }
 }
@@ -444,7 +447,7 @@ mod tests {
         let now = bench.at(2);
         let moved = bench.table.reseat(now, |seat| seat.name == "a", |_| Some((c.clone(), LINGER)));
         assert_eq!(moved, (10, 1));
-        let mut on: Vec<_> = bench.table.iter().map(|p| (p.id, p.seat.name)).collect();
+        let mut on: Vec<_> = bench.table.iter().map(|p| (p.rest.id, p.seat.name)).collect();
         on.sort_unstable();
         let expected: Vec<_> = (0..10)
             .map(|room| (room, "c"))

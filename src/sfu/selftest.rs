@@ -50,15 +50,25 @@ impl SelftestConfig {
 /// The last results. Cheap to clone; all clones are the same.
 #[derive(Clone, Debug)]
 pub struct Selftest {
-    health: Arc<[ArcSwap<Result<(), String>>]>,
+    results: Arc<[ArcSwap<SelftestResult>]>,
+}
+
+/// What the tests of one worker say.
+#[derive(Clone, Debug)]
+pub struct SelftestResult {
+    /// Whether the worker passed, or how far the test got, in words for the operator.
+    pub outcome: Result<(), String>,
+    /// When; `None` before the first one.
+    pub at: Option<Instant>,
 }
 
 impl Selftest {
     /// Begins to test all workers, until the process stops. Must be called within a runtime.
     pub fn start(sfu: &Sfu, config: SelftestConfig) -> Self {
-        let untested = || ArcSwap::from_pointee(Err("no self-test has passed yet".to_owned()));
+        let untested = SelftestResult { outcome: Err("no self-test has passed yet".to_owned()), at: None };
         let workers = sfu.reports().len();
-        let selftest = Self { health: (0..workers).map(|_| untested()).collect() };
+        let selftest =
+            Self { results: (0..workers).map(|_| ArcSwap::from_pointee(untested.clone())).collect() };
         for worker in 0..u8::try_from(workers).unwrap_or(u8::MAX) {
             let (sfu, tests) = (sfu.clone(), selftest.clone());
             let tasks = sfu.tasks().clone();
@@ -73,10 +83,15 @@ impl Selftest {
     ///
     /// How far the last test got, in words for the operator.
     pub fn health(&self, worker: u8) -> Result<(), String> {
-        match self.health.get(usize::from(worker)) {
-            Some(health) => (**health.load()).clone(),
+        match self.last(worker) {
+            Some(last) => last.outcome.clone(),
             None => Err("there is no such worker".to_owned()),
         }
+    }
+
+    /// Returns the last result that counted; `None` if there is no such worker.
+    pub fn last(&self, worker: u8) -> Option<Arc<SelftestResult>> {
+        self.results.get(usize::from(worker)).map(ArcSwap::load_full)
     }
 
     async fn run(&self, sfu: &Sfu, worker: u8, config: SelftestConfig) {
@@ -91,11 +106,11 @@ impl Selftest {
             sfu.metrics().selftests.with_label_values(&[label.as_str(), name]).inc();
             failures = if result.is_ok() { 0 } else { failures + 1 };
             if (result.is_ok() || failures >= FALL)
-                && let Some(health) = self.health.get(usize::from(worker))
+                && let Some(last) = self.results.get(usize::from(worker))
             {
                 let gauge = sfu.metrics().selftest_passed.with_label_values(&[label.as_str()]);
                 gauge.set(i64::from(result.is_ok()));
-                health.store(Arc::new(result));
+                last.store(Arc::new(SelftestResult { outcome: result, at: Some(clock::now()) }));
             }
             let pause = if failures > 0 { config.every.min(AFTER_FAILURE) } else { config.every };
             tokio::select! {

@@ -9,7 +9,7 @@ pub const BUILD_INFO: &str = "roomgate_build_info";
 pub const TASKS: &str = "roomgate_tasks";
 
 // --- configuration ---
-/// Counter, label `result` (`applied`, `rejected`, `unchanged`): reloads.
+/// Counter, label `result` (`applied`, `rejected`): reloads.
 pub const CONFIG_RELOADS: &str = "roomgate_config_reloads_total";
 /// Gauge: generation of the running configuration, from 1.
 pub const CONFIG_GENERATION: &str = "roomgate_config_generation";
@@ -17,6 +17,32 @@ pub const CONFIG_GENERATION: &str = "roomgate_config_generation";
 pub const CONFIG_LAST_RELOAD_OK: &str = "roomgate_config_last_reload_success";
 
 // --- edge ---
+/// Gauge: client connections that are open.
+pub const EDGE_CONNECTIONS: &str = "roomgate_edge_connections";
+/// Counter: client connections that were accepted.
+pub const EDGE_CONNECTIONS_TOTAL: &str = "roomgate_edge_connections_total";
+/// Counter, label `reason` (`full`): client connections that were closed at once.
+pub const EDGE_CONNECTIONS_REFUSED: &str = "roomgate_edge_connections_refused_total";
+/// Counter: failures of accept itself, such as missing descriptors.
+pub const EDGE_ACCEPT_ERRORS: &str = "roomgate_edge_accept_errors_total";
+/// Counter, label `result` (`ok`, `timeout`, `closed`, `failed`): TLS handshakes.
+pub const EDGE_HANDSHAKES: &str = "roomgate_edge_handshakes_total";
+/// Counter, label `reason` (see `wire::http_head::Refusal`): request heads that were refused.
+pub const EDGE_HEADS_REFUSED: &str = "roomgate_edge_heads_refused_total";
+/// Counter, label `class` (`1xx` to `5xx`, `none` when the client left first): requests by their answer.
+pub const EDGE_REQUESTS: &str = "roomgate_edge_requests_total";
+/// Histogram, seconds: from the request head to the head of the node's answer.
+pub const EDGE_RESPONSE_SECONDS: &str = "roomgate_edge_response_seconds";
+/// Counter: connects to nodes that failed.
+pub const EDGE_CONNECT_FAILURES: &str = "roomgate_edge_connect_failures_total";
+/// Gauge: WebSocket tunnels that are open.
+pub const EDGE_TUNNELS: &str = "roomgate_edge_tunnels";
+/// Counter: WebSocket tunnels that were opened.
+pub const EDGE_TUNNELS_TOTAL: &str = "roomgate_edge_tunnels_total";
+/// Counter, label `reason` (`ended`, `idle`, `stopping`, `node_down`, `error`): tunnels by why they ended.
+pub const EDGE_TUNNELS_CLOSED: &str = "roomgate_edge_tunnels_closed_total";
+/// Counter, label `direction` (`from_client`, `from_node`): bytes through tunnels.
+pub const EDGE_TUNNEL_BYTES: &str = "roomgate_edge_tunnel_bytes_total";
 
 // --- rooms ---
 /// Gauge: rooms that have a place.
@@ -112,3 +138,11 @@ pub const SFU_RESOURCES: &str = "roomgate_sfu_resources";
 pub const SFU_REQUESTS: &str = "roomgate_sfu_resource_requests_total";
 
 // --- admin ---
+/// Gauge: open connections of the admin server.
+pub const ADMIN_CONNECTIONS: &str = "roomgate_admin_connections";
+/// Counter: connections that the admin server could not accept.
+pub const ADMIN_ACCEPT_ERRORS: &str = "roomgate_admin_accept_errors_total";
+/// Counter, label `code` (`2xx`, `4xx`, `5xx`): requests that the admin server answered.
+pub const ADMIN_REQUESTS: &str = "roomgate_admin_requests_total";
+/// Counter, label `reason`: requests that the admin server refused (Host, Origin, token, ...).
+pub const ADMIN_REFUSED: &str = "roomgate_admin_refused_total";

@@ -2,6 +2,10 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod demux;
+pub mod http_body;
+pub mod http_head;
 pub mod rtp;
+pub mod san;
 pub mod stun;
 pub mod ufrag;
+pub mod ws_frame;

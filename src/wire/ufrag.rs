@@ -143,6 +143,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
+
         #[test]
         fn decode_returns_what_encode_took(key: [u8; 16], ufrag in any_ufrag()) {
             let codec = UfragCodec::new(key);

@@ -1,12 +1,32 @@
 //! Integration tests over loopback: one binary, one module per behaviour.
-
+//!
+//! `conference_e2e` and the modules below `kit` that start the binary test the whole system; the others test one part
+//! through its real shell. A test that takes minutes runs under `scripts/test --long` only (`ROOMGATE_LONG=1`).
+#![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+#![expect(clippy::disallowed_methods, reason = "tests run on real time and end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "what fails here is meant to fail the test")]
 
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod admin;
+mod auth;
+mod conference_e2e;
+mod corpora;
+mod edge_conference;
+mod edge_head_guard;
+mod edge_proxy;
+mod edge_tunnel;
+mod front_door;
+mod health;
+mod kit_media;
 mod media_datagrams;
+mod media_workers;
+mod memory;
 mod pool_follows_its_nodes;
+mod readme;
+mod reload;
 mod rooms_simulation;
 mod rooms_under_threads;
 mod sfu_over_sockets;
@@ -14,3 +34,8 @@ mod sfu_resources;
 mod sfu_rig;
 mod sfu_selftest;
 mod sfu_websockets;
+mod shutdown;
+mod signalling;
+mod sticky_rooms;
+mod tidy;
+mod whip;

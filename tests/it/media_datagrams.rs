@@ -222,20 +222,20 @@ impl Client {
 const MEDIA: &[u8] = &[0x80, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0xAA, 0xBB];
 
 /// Joins 24 clients to sessions of worker 0 and returns how many of them got their answers and their media back.
-fn clients_through(limits: WorkerLimits) -> (usize, Vec<WorkerReport<u64>>) {
+fn clients_through(limits: WorkerLimits, tries: u32) -> (usize, Vec<WorkerReport<u64>>) {
     let rig = Rig::start("127.0.0.1:0", 2, limits);
     let to = rig.at("127.0.0.1");
     let clients = (0..24).map(|_| (Client::at("127.0.0.1"), rig.join(0).1)).collect::<Vec<_>>();
     for (client, _) in &clients {
         client.0.set_nonblocking(true).unwrap();
     }
-    // ICE repeats its checks too; what is lost four times is lost.
-    let answered = exchange(&clients, |(client, ufrag)| {
+    // ICE repeats its checks too.
+    let answered = exchange(&clients, tries, |(client, ufrag)| {
         client.0.send_to(&check(ufrag, PASSWORD), to).unwrap();
     });
     let answered =
         answered.into_iter().filter(|(_, got)| got.is_some()).map(|(one, _)| one).collect::<Vec<_>>();
-    let echoed = exchange(&answered, |(client, _)| {
+    let echoed = exchange(&answered, tries, |(client, _)| {
         client.0.send_to(MEDIA, to).unwrap();
     });
     let through = echoed.iter().filter(|(_, got)| got.as_ref() == Some(&(MEDIA.to_vec(), to))).count();
@@ -245,16 +245,20 @@ fn clients_through(limits: WorkerLimits) -> (usize, Vec<WorkerReport<u64>>) {
     (through, reports)
 }
 
-/// Lets all clients ask at once, up to four times each, and returns what each one heard last.
+/// Lets all clients ask at once, up to `tries` times each, and returns what each one heard last.
 fn exchange<'a, T>(
     clients: &'a [T],
+    tries: u32,
     ask: impl Fn(&T),
 ) -> Vec<(&'a (Client, String), Option<(Vec<u8>, SocketAddr)>)>
 where
     T: std::borrow::Borrow<(Client, String)>,
 {
     let mut heard = clients.iter().map(|one| (one.borrow(), None)).collect::<Vec<_>>();
-    for _ in 0..4 {
+    for _ in 0..tries {
+        if heard.iter().all(|(_, got)| got.is_some()) {
+            break;
+        }
         for (one, _) in clients.iter().zip(&heard).filter(|(_, (_, got))| got.is_none()) {
             ask(one);
         }
@@ -273,7 +277,7 @@ where
 
 #[test]
 fn clients_on_the_wrong_worker_reach_their_session_over_the_ring() {
-    let (through, reports) = clients_through(WorkerLimits::default());
+    let (through, reports) = clients_through(WorkerLimits::default(), 20);
     assert_eq!(through, 24);
     assert!(reports[1].datagrams_in > 0, "no client arrived on worker 1: the test has tested nothing");
     assert!(reports[1].ring_out > 0 && reports[0].ring_in > 0, "{reports:#?}");
@@ -283,7 +287,7 @@ fn clients_on_the_wrong_worker_reach_their_session_over_the_ring() {
 
 #[test]
 fn without_the_ring_they_do_not() {
-    let (through, reports) = clients_through(WorkerLimits { ring_capacity: 0, ..WorkerLimits::default() });
+    let (through, reports) = clients_through(WorkerLimits { ring_capacity: 0, ..WorkerLimits::default() }, 3);
     assert!(through < 24, "the ring was out, and yet all came through");
     assert!(reports[1].drops.of(DropReason::RingFull) > 0, "{reports:#?}");
     assert_eq!(reports[0].ring_in, 0);
@@ -466,18 +470,19 @@ fn stalled_worker_stops_beating_and_the_other_goes_on() {
     let [stalled, lively] = rig.workers.handles() else { panic!("two workers") };
     let (release, released) = mpsc::channel::<()>();
     stalled.run_on(Box::new(move || drop(released.recv_timeout(PATIENCE)))).unwrap();
-    let end = clock::now() + Duration::from_secs(1);
-    while stalled.heartbeat_age(clock::now()) < Duration::from_millis(500) {
-        assert!(clock::now() < end, "a stall must be seen within a second");
-        assert!(lively.heartbeat_age(clock::now()) < Duration::from_millis(400));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let until = |what: &str, reached: &dyn Fn() -> bool| {
+        let end = clock::now() + PATIENCE;
+        while !reached() {
+            assert!(clock::now() < end, "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // A beat is due every 100 ms: half a second without one is a stall, and it is seen while it lasts.
+    until("the stall is seen", &|| stalled.heartbeat_age(clock::now()) > Duration::from_millis(500));
+    until("the other one beats", &|| lively.heartbeat_age(clock::now()) < Duration::from_millis(150));
+    assert!(stalled.heartbeat_age(clock::now()) > Duration::from_millis(500), "and this one does not");
     release.send(()).unwrap();
-    let end = clock::now() + PATIENCE;
-    while stalled.heartbeat_age(clock::now()) > Duration::from_millis(200) {
-        assert!(clock::now() < end, "it must come back");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("it comes back", &|| stalled.heartbeat_age(clock::now()) < Duration::from_millis(150));
     rig.join(0);
 }
 

@@ -16,9 +16,9 @@ const RESTARTS_MAX = 2;
 
 /**
  * Returns what a camera may send, by how many are in the room: everybody receives all of it. `height` is what the
- * camera gives, in pixels.
+ * camera gives, in pixels; 0 when that is not known.
  */
-export function cameraLimits(participants, height = 720) {
+export function cameraLimits(participants, height = 0) {
   const [maxBitrate, heightMax, maxFramerate] =
     participants <= 2 ? [1_700_000, 720, 30]
     : participants <= 4 ? [900_000, 480, 30]
@@ -76,7 +76,8 @@ export class Call {
       this.#muted[source] = muted[source] ?? false;
       if (tracks[source]) await this.#carry(source, tracks[source]);
     }
-    this.#reach(lines);
+    // Somebody who is alone and sends nothing still needs a line: without one there is no transport to wait on.
+    this.#reach({ audio: Math.max(1, lines.audio), video: Math.max(1, lines.video) });
     await this.#negotiate();
   }
 
@@ -166,7 +167,10 @@ export class Call {
       this.#senders[source] = this.pc.addTransceiver(track, init);
       return true;
     }
-    await transceiver.sender.replaceTrack(track);
+    if (transceiver.sender.track !== track) {
+      await transceiver.sender.replaceTrack(track);
+      if (source === "camera") this.#limitCamera();
+    }
     // A camera that is off keeps its line, muted. A screen that is not shared is gone for the others.
     if (source !== "screen") return false;
     const direction = track === null ? "inactive" : "sendonly";

@@ -100,6 +100,7 @@ function join() {
   setQuality(null);
   LevelMeter.wake();
   render();
+  $("call-title").focus();
   signalling = new Signalling(socketUrl(location), {
     onOpen: () => signalling.send({ type: "join", name }),
     onMessage: (message) => (inbox = inbox.then(() => onMessage(message)).catch((error) => {
@@ -242,6 +243,7 @@ function onMedia(media) {
     case "connected":
       blockedJoins = 0;
       setNotice("media", null);
+      setQuality(null, "Connected");
       break;
     case "interrupted":
       setNotice("media", "Sound and picture are interrupted. Looking for another way…");
@@ -350,9 +352,10 @@ function button(source, on, whenOn, whenOff) {
   setIcon($(source).querySelector("svg"), on ? source : `${source}-off`);
 }
 
-function setQuality(report) {
+// Without a report: nothing is measured yet, and `word` says what there is instead.
+function setQuality(report, word = "Connecting") {
   $("quality").dataset.grade = report?.grade ?? "none";
-  $("quality-word").textContent = report === null ? "Connecting" : { good: "Good", fair: "Fair", poor: "Poor" }[report.grade];
+  $("quality-word").textContent = report === null ? word : { good: "Good", fair: "Fair", poor: "Poor" }[report.grade];
   $("quality").setAttribute("aria-label", `Your connection: ${report?.grade ?? "not measured yet"}. Show figures`);
   $("quality").title = report?.words ?? "Your connection";
   $("quality-words").textContent = report?.words ?? "Nothing is measured yet.";
@@ -396,7 +399,6 @@ function setNotice(key, text, action = null, onAction = null) {
   if (row === undefined) {
     row = document.createElement("div");
     row.className = `notice ${key}`;
-    row.setAttribute("role", "status");
     row.append(document.createElement("span"));
     notices.set(key, row);
     $("notices").append(row);

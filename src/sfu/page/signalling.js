@@ -20,17 +20,17 @@ export function socketUrl(location) {
 }
 
 /**
- * Says what the end of a WebSocket means: whether to come back, after how many milliseconds at least, and in words.
- * `told` is the text of the server's last fatal `error`, if it sent one.
+ * Says what the end of a WebSocket means: whether to come back, after how many milliseconds at least (`floor`, and up
+ * to `spread` more), and in words. `told` is the text of the server's last fatal `error`, if it sent one.
  */
 export function meaningOf(code, told = "") {
   switch (code) {
     case 1000: return { retry: false, floor: 0, kind: "ended", text: told || "The server ended the call." };
-    case 1001: return { retry: true, floor: 500, kind: "restart", text: "The service restarts. You will be back in a moment." };
+    case 1001: return { retry: true, floor: 500, spread: 2_500, kind: "restart", text: "The service restarts. You will be back in a moment." };
     case 1008: return { retry: false, floor: 0, kind: "refused", text: told || "Your link is not valid for this room, or it has expired. Ask for a new one." };
     case 1009: return { retry: false, floor: 0, kind: "refused", text: told || "A message was larger than the service accepts." };
-    case 1012: return { retry: true, floor: 0, kind: "moved", text: "The room moved to another machine. Joining it there." };
-    case 1013: return { retry: true, floor: 8_000, kind: "full", text: told || "The service is full at the moment." };
+    case 1012: return { retry: true, floor: 0, spread: 400, kind: "moved", text: "The room moved to another machine. Joining it there." };
+    case 1013: return { retry: true, floor: 8_000, spread: 4_000, kind: "full", text: told || "The service is full at the moment." };
     default: return { retry: true, floor: 0, kind: "lost", text: "The connection was lost." };
   }
 }
@@ -44,12 +44,14 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** Returns the next wait in milliseconds, never below `floor`. */
-  next(floor = 0) {
+  /** Returns the next wait in milliseconds. With a `spread`, the first one lies between `floor` and `floor + spread`. */
+  next(floor = 0, spread = 0) {
     const ceiling = Math.min(1_000 * 2 ** this.#attempt, 20_000);
+    const doubled = ceiling / 2 + (this.#random() * ceiling) / 2;
+    const spreadOut = floor + this.#random() * spread;
+    const first = this.#attempt === 0 && spread > 0;
     this.#attempt += 1;
-    const wait = ceiling / 2 + (this.#random() * ceiling) / 2;
-    return Math.round(wait < floor ? floor * (1 + this.#random() / 2) : wait);
+    return Math.round(first ? spreadOut : Math.max(doubled, spreadOut));
   }
 
   get attempts() {
@@ -197,7 +199,7 @@ export class Signalling {
       this.#handlers.onEnd(meaning);
       return;
     }
-    const ms = this.#backoff.next(meaning.floor);
+    const ms = this.#backoff.next(meaning.floor, meaning.spread);
     this.#timer = setTimeout(() => this.#open(), ms);
     this.#handlers.onWait({ kind: meaning.kind, text: meaning.text, ms, attempts: this.#backoff.attempts });
   }

@@ -18,13 +18,14 @@ pub struct ConfigMetrics {
 
 impl ConfigMetrics {
     pub(super) fn register(registry: &Registry) -> Self {
+        let reloads =
+            counter_vec(registry, names::CONFIG_RELOADS, "Reloads of the configuration", &["result"]);
+        // There from the start, so that a first rejection is a rise and not a new series.
+        for result in ["applied", "rejected"] {
+            reloads.with_label_values(&[result]);
+        }
         Self {
-            reloads: counter_vec(
-                registry,
-                names::CONFIG_RELOADS,
-                "Reloads of the configuration",
-                &["result"],
-            ),
+            reloads,
             generation: gauge(registry, names::CONFIG_GENERATION, "Generation of the running configuration"),
             last_reload_ok: gauge(
                 registry,

@@ -1,13 +1,111 @@
 //! Metrics of the HTTPS tier.
 
-use prometheus::Registry;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Registry};
+
+use super::{add, counter, counter_vec, gauge};
+use crate::telemetry::names;
 
 /// Metrics of the HTTPS tier.
 #[derive(Clone, Debug)]
-pub struct EdgeMetrics {}
+pub struct EdgeMetrics {
+    /// Client connections that are open.
+    pub connections: IntGauge,
+    /// Client connections that were accepted.
+    pub connections_total: IntCounter,
+    /// Client connections that were closed at once, because the bound was reached.
+    pub connections_refused: IntCounterVec,
+    /// Failures of accept itself.
+    pub accept_errors: IntCounter,
+    /// TLS handshakes by result.
+    pub handshakes: IntCounterVec,
+    /// Request heads that were refused, by reason.
+    pub heads_refused: IntCounterVec,
+    /// Requests by class of status.
+    pub requests: RequestCounters,
+    /// From the request head to the head of the node's answer.
+    pub response_seconds: Histogram,
+    /// Connects to nodes that failed.
+    pub connect_failures: IntCounter,
+    /// Tunnels that are open.
+    pub tunnels: IntGauge,
+    /// Tunnels that were opened.
+    pub tunnels_total: IntCounter,
+    /// Tunnels by why they ended.
+    pub tunnels_closed: IntCounterVec,
+    /// Bytes from clients through tunnels.
+    pub tunnel_bytes_from_client: IntCounter,
+    /// Bytes from nodes through tunnels.
+    pub tunnel_bytes_from_node: IntCounter,
+}
+
+/// Requests by class of status.
+#[derive(Clone, Debug)]
+pub struct RequestCounters {
+    classes: [IntCounter; CLASSES.len()],
+}
+
+impl RequestCounters {
+    /// Counts a request by its status; 0 when the client left before it was answered.
+    pub fn count(&self, status: u16) {
+        let class = usize::from(status / 100);
+        if let Some(counter) = self.classes.get(class).or(self.classes.first()) {
+            counter.inc();
+        }
+    }
+}
+
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl EdgeMetrics {
-    pub(super) fn register(_registry: &Registry) -> Self {
-        Self {}
+    pub(super) fn register(registry: &Registry) -> Self {
+        let requests = counter_vec(registry, names::EDGE_REQUESTS, "Requests by their answer", &["class"]);
+        let bytes = counter_vec(registry, names::EDGE_TUNNEL_BYTES, "Bytes through tunnels", &["direction"]);
+        let response_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                names::EDGE_RESPONSE_SECONDS,
+                "From the request head to the head of the node's answer",
+            )
+            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]),
+        )
+        .expect("the buckets rise");
+        Self {
+            connections: gauge(registry, names::EDGE_CONNECTIONS, "Client connections that are open"),
+            connections_total: counter(
+                registry,
+                names::EDGE_CONNECTIONS_TOTAL,
+                "Client connections that were accepted",
+            ),
+            connections_refused: counter_vec(
+                registry,
+                names::EDGE_CONNECTIONS_REFUSED,
+                "Client connections that were closed at once",
+                &["reason"],
+            ),
+            accept_errors: counter(registry, names::EDGE_ACCEPT_ERRORS, "Failures of accept itself"),
+            handshakes: counter_vec(registry, names::EDGE_HANDSHAKES, "TLS handshakes", &["result"]),
+            heads_refused: counter_vec(
+                registry,
+                names::EDGE_HEADS_REFUSED,
+                "Request heads that were refused",
+                &["reason"],
+            ),
+            requests: RequestCounters { classes: CLASSES.map(|class| requests.with_label_values(&[class])) },
+            response_seconds: add(registry, response_seconds),
+            connect_failures: counter(
+                registry,
+                names::EDGE_CONNECT_FAILURES,
+                "Connects to nodes that failed",
+            ),
+            tunnels: gauge(registry, names::EDGE_TUNNELS, "WebSocket tunnels that are open"),
+            tunnels_total: counter(registry, names::EDGE_TUNNELS_TOTAL, "WebSocket tunnels that were opened"),
+            tunnels_closed: counter_vec(
+                registry,
+                names::EDGE_TUNNELS_CLOSED,
+                "WebSocket tunnels by why they ended",
+                &["reason"],
+            ),
+            tunnel_bytes_from_client: bytes.with_label_values(&["from_client"]),
+            tunnel_bytes_from_node: bytes.with_label_values(&["from_node"]),
+        }
     }
 }

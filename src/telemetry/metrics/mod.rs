@@ -1,5 +1,6 @@
 //! The process's metrics, one struct per part. A part receives its own struct and nothing else.
 
+mod admin;
 mod config;
 mod edge;
 mod media;
@@ -7,6 +8,7 @@ mod pool;
 mod rooms;
 mod sfu;
 
+pub use admin::AdminMetrics;
 pub use config::ConfigMetrics;
 pub use edge::EdgeMetrics;
 pub use media::{MediaMetrics, MediaSample, MediaSource};
@@ -34,6 +36,8 @@ pub struct Metrics {
     pub media: MediaMetrics,
     /// The embedded SFU's control side.
     pub sfu: SfuMetrics,
+    /// The operator's endpoint.
+    pub admin: AdminMetrics,
 }
 
 impl Metrics {
@@ -47,6 +51,7 @@ impl Metrics {
             pool: PoolMetrics::register(&registry),
             media: MediaMetrics::register(&registry),
             sfu: SfuMetrics::register(&registry),
+            admin: AdminMetrics::register(&registry),
             registry,
         }
     }

@@ -1,0 +1,294 @@
+//! What the operator is shown: plain values and their JSON.
+//!
+//! Pure: no part of the process is known here. `app` fills these through [`AdminView`]; field names are part of the
+//! API, so they only ever grow. Times are whole seconds since the Unix epoch, ages are seconds unless the name says
+//! otherwise.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use prometheus::Registry;
+use serde::Serialize;
+
+/// Where the admin server gets everything from. Implemented by `app`.
+///
+/// Every call but [`AdminView::reload`] must return at once: it copies values, it never waits for a worker.
+#[async_trait]
+pub trait AdminView: Send + Sync + 'static {
+    /// Returns who this process is.
+    fn process(&self) -> ProcessView;
+    /// Returns all nodes of all pools, by pool and name.
+    fn nodes(&self) -> Vec<NodeView>;
+    /// Returns at most `limit` placements.
+    fn rooms(&self, limit: usize) -> Vec<RoomView>;
+    /// Returns the number of placements.
+    fn rooms_total(&self) -> usize;
+    /// Returns the running configuration and how it came to be.
+    fn config(&self) -> ConfigView;
+    /// Returns all media workers, by number.
+    fn media(&self) -> Vec<WorkerView>;
+    /// Returns whether the edge can serve: a listener accepts, and each pool that a site uses has a node that can
+    /// serve.
+    ///
+    /// # Errors
+    ///
+    /// One sentence for each thing that is missing.
+    fn ready(&self) -> Result<(), Vec<String>>;
+    /// Loads the configuration again, as SIGHUP does, and returns what came of it.
+    async fn reload(&self) -> ReloadRecord;
+    /// Returns what `/metrics` shows.
+    fn registry(&self) -> &Registry;
+}
+
+/// Who this process is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessView {
+    /// Version of the binary.
+    pub version: String,
+    /// Name of this edge, when the configuration has `edges`.
+    pub edge: Option<String>,
+    /// Since the start.
+    pub uptime_seconds: u64,
+    /// Wall-clock time of this answer.
+    pub now: u64,
+    /// Spawned tasks that run.
+    pub tasks: usize,
+    /// TCP listeners that accept, each `name address`.
+    pub listeners: Vec<String>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeView {
+    /// Its pool.
+    pub pool: String,
+    /// Its name in the pool.
+    pub name: String,
+    /// Where it is: `http://host:port` or `worker 0`.
+    pub target: String,
+    /// `starting`, `up` or `down`.
+    pub state: HealthState,
+    /// Whether new and known rooms may go there now.
+    pub can_serve: bool,
+    /// Why it is in this state, in words.
+    pub why: String,
+    /// How long it has been in this state.
+    pub since_seconds: u64,
+    /// Open requests, tunnels and sessions.
+    pub open_streams: usize,
+}
+
+/// State of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthState {
+    /// Not yet checked often enough.
+    Starting,
+    /// Checks pass.
+    Up,
+    /// Checks fail.
+    Down,
+}
+
+/// One placement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoomView {
+    /// Pool of the node.
+    pub pool: String,
+    /// Scope of the key: the site, unless sites are merged.
+    pub scope: String,
+    /// The room's normalised key.
+    pub key: String,
+    /// The node where the room lives.
+    pub node: String,
+    /// Open streams that hold the placement.
+    pub holds: usize,
+    /// Members of the conference, when this process hosts it.
+    pub participants: Option<usize>,
+    /// Since the placement was granted.
+    pub age_seconds: u64,
+}
+
+/// The running configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConfigView {
+    /// Counts applied configurations, from 1.
+    pub generation: u64,
+    /// When the running one was applied.
+    pub loaded_at: u64,
+    /// Path of the file, or `embedded default`.
+    pub source: String,
+    /// Everything with defaults filled in, as YAML. Secrets are references.
+    pub effective: String,
+    /// Things that are legal and probably not meant.
+    pub warnings: Vec<String>,
+    /// The last [`HISTORY_MAX`] reloads, newest first; the first entry is the last reload.
+    pub history: Vec<ReloadRecord>,
+}
+
+/// Reloads that are kept.
+pub const HISTORY_MAX: usize = 20;
+
+/// One reload and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReloadRecord {
+    /// When.
+    pub at: u64,
+    /// Who asked for it.
+    pub cause: ReloadCause,
+    /// What came of it.
+    pub result: ReloadResult,
+    /// Generation that runs since.
+    pub generation: u64,
+    /// Why it was rejected: all faults of the file, as `roomgate check` prints them. Empty otherwise.
+    pub faults: String,
+    /// Keys whose change waits for a restart.
+    pub restart_needed: Vec<String>,
+    /// From the wish to the end, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// Who asked for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadCause {
+    /// SIGHUP.
+    Signal,
+    /// The file changed.
+    File,
+    /// `POST /api/v1/reload`.
+    Api,
+}
+
+impl ReloadCause {
+    /// Returns the word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::File => "file",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// What came of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadResult {
+    /// The new configuration runs.
+    Applied,
+    /// The file has faults: the old configuration runs on.
+    Rejected,
+}
+
+/// One media worker.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WorkerView {
+    /// Its number.
+    pub worker: u8,
+    /// Since its last heartbeat, in milliseconds.
+    pub heartbeat_age_ms: u64,
+    /// What the synthetic participant last found; `None` before the first one.
+    pub selftest: Option<SelftestView>,
+    /// Rooms hosted.
+    pub rooms: usize,
+    /// Participants hosted.
+    pub sessions: usize,
+    /// Client 5-tuples known.
+    pub flows: usize,
+    /// Rates now.
+    pub rate: RateView,
+    /// Rates of the last two minutes, oldest first, one a second.
+    pub history: Vec<RateView>,
+    /// Datagrams dropped since the start, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// Datagrams dropped since the start because the owner's ring was full.
+    pub ring_full: u64,
+    /// Datagrams that the kernel dropped since the start because the socket's receive buffer was full.
+    pub socket_receive_overflows: u64,
+    /// Datagrams dropped since the start because the socket's send buffer was full.
+    pub socket_send_overflows: u64,
+}
+
+/// Rates of a worker, each per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RateView {
+    /// Datagrams received.
+    pub packets_in: u64,
+    /// Datagrams sent.
+    pub packets_out: u64,
+    /// Bytes of UDP payload received.
+    pub bytes_in: u64,
+    /// Bytes of UDP payload sent.
+    pub bytes_out: u64,
+    /// Datagrams dropped, for whatever reason.
+    pub drops: u64,
+}
+
+/// What the synthetic participant found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SelftestView {
+    /// Whether its packet came back.
+    pub ok: bool,
+    /// What failed, in words; empty when nothing did.
+    pub why: String,
+    /// Since then.
+    pub age_seconds: u64,
+}
+
+/// What the status page shows, in one answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatusView {
+    /// Who this process is.
+    pub process: ProcessView,
+    /// What `/readyz` says.
+    pub ready: ReadyView,
+    /// All nodes.
+    pub nodes: Vec<NodeView>,
+    /// Some rooms.
+    pub rooms: RoomsView,
+    /// All media workers.
+    pub media: Vec<WorkerView>,
+    /// The configuration without its text.
+    pub config: ConfigSummary,
+}
+
+/// Some rooms, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoomsView {
+    /// All placements.
+    pub total: usize,
+    /// At most as many as asked for.
+    pub rooms: Vec<RoomView>,
+}
+
+/// Whether the edge can serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadyView {
+    /// Whether it can.
+    pub ready: bool,
+    /// What is missing.
+    pub reasons: Vec<String>,
+}
+
+/// [`ConfigView`] without the text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConfigSummary {
+    /// See [`ConfigView::generation`].
+    pub generation: u64,
+    /// See [`ConfigView::loaded_at`].
+    pub loaded_at: u64,
+    /// See [`ConfigView::source`].
+    pub source: String,
+    /// See [`ConfigView::warnings`].
+    pub warnings: Vec<String>,
+    /// See [`ConfigView::history`].
+    pub history: Vec<ReloadRecord>,
+}
+
+impl From<ConfigView> for ConfigSummary {
+    fn from(config: ConfigView) -> Self {
+        let ConfigView { generation, loaded_at, source, effective: _, warnings, history } = config;
+        Self { generation, loaded_at, source, warnings, history }
+    }
+}

@@ -1,0 +1,231 @@
+//! The composition root: settings become parts, parts become a running edge, a signal ends it.
+//!
+//! The only place that knows everybody. It decides nothing about rooms, media or requests: it wires, reloads and
+//! drains. The running configuration is an immutable [`Running`] behind an `ArcSwap`; a reload puts a new one in its
+//! place, whole, or leaves the old one.
+
+mod embedded;
+mod reload;
+mod view;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::admin::{Admin, AdminView};
+use crate::clock;
+use crate::config::settings::{Name, Settings};
+use crate::config::{self, Fault, Faults, Loaded};
+use crate::edge::{Edge, EdgeParts};
+use crate::pool::{Checker, Node, Pools, WorkerProbe};
+use crate::rooms::Rooms;
+use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
+use embedded::Embedded;
+
+/// Where the configuration came from, so that it can be read again.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file; `None` is the built-in default, which never changes.
+    pub path: Option<PathBuf>,
+    /// `--edge`.
+    pub edge: Option<String>,
+}
+
+impl Origin {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the file.
+    pub fn load(&self) -> Result<Loaded, Faults> {
+        match &self.path {
+            Some(path) => config::load(path, self.edge.as_deref()),
+            None => config::load_demo(self.edge.as_deref()),
+        }
+    }
+}
+
+/// The configuration that is in force.
+#[derive(Debug)]
+struct Running {
+    /// 1 at start, one more with each applied reload.
+    generation: u64,
+    /// Wall-clock time since the epoch.
+    loaded_at: Duration,
+    settings: Arc<Settings>,
+    /// The same as YAML with every default, secrets as references.
+    effective: String,
+    warnings: Vec<String>,
+    /// Keys whose new value waits for a restart.
+    restart_needed: Vec<String>,
+}
+
+/// The parts of one running edge.
+pub struct App {
+    origin: Origin,
+    /// What the process was started with: keys that need a restart keep these values.
+    started: Arc<Settings>,
+    started_at: Instant,
+    running: ArcSwap<Running>,
+    reloading: tokio::sync::Mutex<()>,
+    history: reload::History,
+    pools: Pools,
+    rooms: Rooms,
+    edge: Edge,
+    embedded: Option<Embedded>,
+    metrics: Metrics,
+    tasks: Tasks,
+}
+
+impl App {
+    /// Builds all parts and opens all sockets. On return the edge serves.
+    ///
+    /// # Errors
+    ///
+    /// A socket that cannot be bound, a thread that cannot be started, a certificate that cannot be used.
+    pub fn start(loaded: Loaded, origin: Origin) -> anyhow::Result<Arc<Self>> {
+        let warnings: Vec<String> = loaded.warnings.iter().map(Fault::one_line).collect();
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let settings = Arc::new(loaded.settings);
+        let metrics = Metrics::new();
+        let tasks = Tasks::new();
+
+        let pools = Pools::new(metrics.pool.clone());
+        let embedded = Embedded::start(&settings, &tasks, &metrics)?;
+        if let Some(embedded) = &embedded {
+            pools.set_embedded_workers(embedded.workers.count());
+        }
+        pools.apply(&settings.pools);
+
+        let rooms = Rooms::new(pools.clone(), &settings.rooms, metrics.rooms.clone());
+        rooms.sweep(&tasks);
+        let probe = embedded.as_ref().map(|embedded| Arc::new(embedded.probe()) as Arc<dyn WorkerProbe>);
+        Checker::start(pools.clone(), probe, re_place(rooms.clone()), &tasks);
+
+        let parts = EdgeParts {
+            rooms: rooms.clone(),
+            pools: pools.clone(),
+            sfu: embedded.as_ref().map(|embedded| embedded.sfu.clone()),
+            metrics: metrics.edge.clone(),
+        };
+        let edge = Edge::start(parts, Arc::clone(&settings), tasks.clone())?;
+
+        let app = Arc::new(Self {
+            running: ArcSwap::from_pointee(Running {
+                generation: 1,
+                loaded_at: clock::wall(),
+                settings: Arc::clone(&settings),
+                effective: loaded.effective,
+                warnings,
+                restart_needed: Vec::new(),
+            }),
+            reloading: tokio::sync::Mutex::default(),
+            history: reload::History::default(),
+            started: settings,
+            started_at: clock::now(),
+            origin,
+            pools,
+            rooms,
+            edge,
+            embedded,
+            metrics,
+            tasks,
+        });
+        app.metrics.config.generation.set(1);
+        app.metrics.config.last_reload_ok.set(1);
+        app.reload_when_asked(&loaded.text)?;
+        let view = Arc::clone(&app) as Arc<dyn AdminView>;
+        let admin = Admin::start(&app.started.admin, view, app.metrics.admin.clone(), &app.tasks)?;
+        app.say_ready(&admin);
+        Ok(app)
+    }
+
+    /// Serves until SIGTERM or SIGINT, then ends politely within `shutdown.deadline`; a second signal ends at once.
+    ///
+    /// # Errors
+    ///
+    /// Signals cannot be received.
+    pub async fn run_until_signalled(&self) -> anyhow::Result<()> {
+        let mut signals = EndSignals::new()?;
+        signals.next().await;
+        let deadline = self.running.load().settings.shutdown.deadline;
+        tracing::info!(?deadline, tasks = self.tasks.running(), "stopping: nothing new is accepted");
+        self.edge.stop_accepting();
+        tokio::select! {
+            left = self.tasks.drain(deadline) => if left > 0 {
+                tracing::warn!(left, "the deadline has passed: what was still open is cut");
+            },
+            () = signals.next() => tracing::warn!("second signal: ending at once"),
+        }
+        if let Some(embedded) = &self.embedded {
+            embedded.workers.stop();
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Listeners that accept, with the address of each.
+    fn listeners(&self) -> Vec<(Name, SocketAddr)> {
+        let names = self.started.listeners.keys();
+        names.filter_map(|name| Some((name.clone(), self.edge.local_addr(name)?))).collect()
+    }
+
+    fn say_ready(&self, admin: &Admin) {
+        let listeners: Vec<String> =
+            self.listeners().into_iter().map(|(name, address)| format!("{name}={address}")).collect();
+        let media =
+            self.embedded.as_ref().map(|embedded| joined(embedded.workers.local_addrs())).unwrap_or_default();
+        let candidates =
+            self.embedded.as_ref().map(|embedded| joined(embedded.workers.candidates())).unwrap_or_default();
+        tracing::info!(
+            listeners = listeners.join(" "),
+            media,
+            candidates,
+            admin = joined(admin.local_addrs()),
+            "ready"
+        );
+        if self.origin.path.is_none() {
+            tracing::info!(
+                "open https://localhost:8443 in two windows; the status page is http://127.0.0.1:9180"
+            );
+        }
+    }
+}
+
+/// What happens to rooms when their node goes down.
+fn re_place(rooms: Rooms) -> Arc<dyn Fn(&Arc<Node>) + Send + Sync> {
+    Arc::new(move |node| {
+        let moved = rooms.node_down(node, clock::now());
+        tracing::warn!(pool = %node.pool, node = %node.name, why = node.why(), rooms = moved, "node is down, its rooms are placed anew");
+    })
+}
+
+fn joined(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// SIGTERM and SIGINT.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What the admin server is shown: the parts' values, put together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use prometheus::Registry;
+
+use super::App;
+use crate::admin::view::{
+    AdminView, ConfigView, HealthState, NodeView, ProcessView, ReloadCause, ReloadRecord, RoomView,
+    SelftestView, WorkerView,
+};
+use crate::clock;
+use crate::config::settings::Name;
+use crate::media::drops::DropReason;
+use crate::pool::{Node, NodeState, Target};
+use crate::rooms::RoomKey;
+
+#[async_trait]
+impl AdminView for App {
+    fn process(&self) -> ProcessView {
+        ProcessView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            edge: self.started.edge.name.as_deref().map(str::to_owned),
+            uptime_seconds: clock::now().saturating_duration_since(self.started_at).as_secs(),
+            now: clock::wall().as_secs(),
+            tasks: self.tasks.running(),
+            listeners: self
+                .listeners()
+                .into_iter()
+                .map(|(name, address)| format!("{name} {address}"))
+                .collect(),
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeView> {
+        let now = clock::now();
+        let pools = self.pools.all();
+        pools.iter().flat_map(|pool| &pool.nodes).map(|node| node_view(node, now)).collect()
+    }
+
+    fn rooms(&self, limit: usize) -> Vec<RoomView> {
+        let now = clock::now();
+        let participants = self.participants();
+        self.rooms
+            .list(limit)
+            .into_iter()
+            .map(|room| RoomView {
+                participants: participants
+                    .get(&(room.pool.clone(), room.scope.clone(), room.key.clone()))
+                    .copied(),
+                age_seconds: room.age(now).as_secs(),
+                pool: room.pool.to_string(),
+                scope: room.scope.to_string(),
+                key: room.key.to_string(),
+                node: room.node.to_string(),
+                holds: room.holds as usize,
+            })
+            .collect()
+    }
+
+    fn rooms_total(&self) -> usize {
+        self.rooms.len()
+    }
+
+    fn config(&self) -> ConfigView {
+        let running = self.running.load();
+        ConfigView {
+            generation: running.generation,
+            loaded_at: running.loaded_at.as_secs(),
+            source: self
+                .origin
+                .path
+                .as_ref()
+                .map_or_else(|| "built-in default".to_owned(), |p| p.display().to_string()),
+            effective: running.effective.clone(),
+            warnings: running.warnings.clone(),
+            history: self.history.list(),
+        }
+    }
+
+    fn media(&self) -> Vec<WorkerView> {
+        let Some(embedded) = &self.embedded else { return Vec::new() };
+        let now = clock::now();
+        embedded
+            .workers
+            .handles()
+            .iter()
+            .zip(embedded.rates.iter())
+            .map(|(handle, rates)| {
+                let report = handle.report();
+                let rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+                let drops: BTreeMap<String, u64> =
+                    report.drops.iter().map(|(reason, count)| (reason.as_str().to_owned(), count)).collect();
+                WorkerView {
+                    worker: handle.worker(),
+                    heartbeat_age_ms: millis(handle.heartbeat_age(now)),
+                    selftest: embedded.selftest.last(handle.worker()).and_then(|last| {
+                        Some(SelftestView {
+                            ok: last.outcome.is_ok(),
+                            why: last.outcome.clone().err().unwrap_or_default(),
+                            age_seconds: now.saturating_duration_since(last.at?).as_secs(),
+                        })
+                    }),
+                    rooms: report.host.rooms.len(),
+                    sessions: report.host.participants as usize,
+                    flows: report.flows,
+                    rate: rates.current(),
+                    history: rates.points(),
+                    ring_full: report.drops.of(DropReason::RingFull),
+                    socket_receive_overflows: handle.socket_drops(),
+                    socket_send_overflows: report.drops.of(DropReason::SendBlocked),
+                    drops,
+                }
+            })
+            .collect()
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        let mut missing = Vec::new();
+        if self.tasks.stopping().is_cancelled() {
+            missing.push("the process is stopping".to_owned());
+        }
+        if self.listeners().is_empty() {
+            missing.push("no listener accepts".to_owned());
+        }
+        let running = self.running.load();
+        let mut pools: Vec<&str> = running.settings.sites.iter().map(|site| &*site.pool).collect();
+        pools.sort_unstable();
+        pools.dedup();
+        for name in pools {
+            let serves =
+                self.pools.get(name).is_some_and(|pool| pool.nodes.iter().any(|node| node.can_serve()));
+            if !serves {
+                missing.push(format!("pool {name}: no node can serve"));
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
+    }
+
+    async fn reload(&self) -> ReloadRecord {
+        App::reload(self, ReloadCause::Api).await
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.metrics.registry
+    }
+}
+
+impl App {
+    /// Members of each conference that this process hosts.
+    fn participants(&self) -> HashMap<(Name, Name, RoomKey), usize> {
+        let Some(embedded) = &self.embedded else { return HashMap::new() };
+        let reports = embedded.host_reports();
+        reports
+            .iter()
+            .flat_map(|report| &report.host.rooms)
+            .map(|room| {
+                let id = &room.room;
+                (
+                    (id.pool.clone(), id.scope.clone(), id.key.clone()),
+                    (room.participants + room.viewers) as usize,
+                )
+            })
+            .collect()
+    }
+}
+
+fn node_view(node: &Node, now: std::time::Instant) -> NodeView {
+    NodeView {
+        pool: node.pool.to_string(),
+        name: node.name.to_string(),
+        target: match &node.target {
+            Target::Http { host, port } => format!("http://{host}:{port}"),
+            Target::Embedded { worker } => format!("worker {worker}"),
+        },
+        state: match node.state() {
+            NodeState::Starting => HealthState::Starting,
+            NodeState::Up => HealthState::Up,
+            NodeState::Down => HealthState::Down,
+        },
+        can_serve: node.can_serve(),
+        why: node.why(),
+        since_seconds: now.saturating_duration_since(node.since()).as_secs(),
+        open_streams: node.open_count(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

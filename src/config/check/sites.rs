@@ -1,0 +1,229 @@
+//! Sites: whose traffic goes where, who may join, how a request names its room.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Check;
+use super::pools::PoolKind;
+use crate::config::fault::{Mark, known, quote};
+use crate::config::file::{AuthFile, RoomRuleFile, RoomRuleMap, SiteFile};
+use crate::config::read::{At, Given};
+use crate::config::secrets;
+use crate::config::settings::{
+    App, Auth, Name, PathRule, RoomRule, Secret, SiteSettings, SiteTable, SiteTimeouts,
+};
+use crate::config::values::{AppWord, PathWord, PoolRef, show_size};
+
+impl<'a> Check<'a> {
+    pub(super) fn sites(&mut self) -> SiteTable {
+        let file = self.file;
+        let mut table = SiteTable::default();
+        let Some((at, names)) = file.sites.full() else { return table };
+        if names.value.is_empty() {
+            self.fault(
+                at,
+                "sites: no site",
+                "add one: `\"*\": { app: conference, pool: workers, auth: open }`",
+            );
+        }
+        for (at, name, site) in names.value.iter() {
+            let Some(settings) = self.site(at, name, &site.value) else { continue };
+            if &**name == "*" {
+                table.any = Some(Arc::new(settings));
+            } else {
+                table.exact.insert(name.clone(), Arc::new(settings));
+            }
+        }
+        self.unused_pools();
+        table
+    }
+
+    fn site(&mut self, at: Mark, name: &Name, site: &SiteFile) -> Option<SiteSettings> {
+        let path = format!("sites.{}", crate::config::read::path_part(name));
+        let preset = site.app.get().copied();
+        if let (Some((_, pool)), false) = (site.pool.full(), matches!(site.app, Given::Faulty)) {
+            self.site_pool(&path, preset, pool);
+        }
+        let auth = self.auth(at, &path, site, preset);
+        let app = match preset {
+            None => App::Plain,
+            Some(AppWord::Jitsi) => App::Jitsi,
+            Some(AppWord::Conference) => App::Conference { auth: auth.unwrap_or(Auth::Open) },
+        };
+        let room = self.room_rules(&path, site, preset);
+        self.head_limits(&path, site);
+        Some(SiteSettings {
+            name: name.clone(),
+            pool: site.pool.get()?.0.clone(),
+            app,
+            room,
+            head_bytes_max: usize::try_from(site.limits.head.value.0).unwrap_or(usize::MAX),
+            timeouts: SiteTimeouts {
+                connect: site.timeouts.connect.value.0,
+                response: site.timeouts.response.value.0,
+                tunnel_idle: site.timeouts.tunnel_idle.value.0,
+            },
+        })
+    }
+
+    fn site_pool(&mut self, path: &str, preset: Option<AppWord>, pool: &At<PoolRef>) {
+        let name = &pool.value.0;
+        // Without `pools`, or with a pool that was reported, nothing more can be said.
+        if self.file.pools.get().is_none_or(|pools| pools.faulty.contains(name)) {
+            return;
+        }
+        let found = self.pool_files().find(|(_, other, _)| *other == name);
+        let Some((_, _, file)) = found else {
+            let cure = known(name, self.pool_files().map(|(_, name, _)| &**name));
+            self.fault(pool.at, format!("{path}.pool: no pool is named {}", quote(name)), cure);
+            return;
+        };
+        let (wrong, cure) = match (preset, Self::pool_kind(&file.value)) {
+            (_, PoolKind::Unclear)
+            | (Some(AppWord::Conference), PoolKind::Embedded)
+            | (None | Some(AppWord::Jitsi), PoolKind::Http) => return,
+            (Some(AppWord::Conference), PoolKind::Http) => (
+                "`app: conference` needs a pool with `embedded`",
+                "name such a pool: `workers: { embedded: auto }`",
+            ),
+            (Some(AppWord::Jitsi), PoolKind::Embedded) => (
+                "`app: jitsi` needs a pool with HTTP `nodes`",
+                "name such a pool; `app: conference` is for the embedded SFU",
+            ),
+            (None, PoolKind::Embedded) => (
+                "only `app: conference` can live in an embedded pool",
+                "add `app: conference`, or use HTTP nodes",
+            ),
+        };
+        self.fault(pool.at, format!("{path}.pool: {wrong}, and {} is not one", quote(name)), cure);
+    }
+
+    fn auth(&mut self, at: Mark, path: &str, site: &SiteFile, preset: Option<AppWord>) -> Option<Auth> {
+        let conference = preset == Some(AppWord::Conference);
+        match &site.auth {
+            Given::No => {
+                let exposed = self.exposed_listener();
+                if let (true, Some(listener)) = (conference, exposed) {
+                    let message = format!(
+                        "{path}: listener {listener} is not on loopback, so `auth` must say who may join"
+                    );
+                    self.fault(at, message, "`auth: open` (everybody), or `auth: { jwt: \"file:...\" }`");
+                }
+                None
+            }
+            Given::Faulty => None,
+            Given::Yes(key_at, auth) => {
+                if !conference && !matches!(site.app, Given::Faulty) {
+                    let message = format!("{path}: `auth` is for `app: conference`");
+                    self.fault(*key_at, message, "remove it: these nodes decide who may join");
+                }
+                match &auth.value {
+                    AuthFile::Open => Some(Auth::Open),
+                    AuthFile::Token(token) => {
+                        let (_, reference) = token.jwt.full()?;
+                        self.secret(reference, &format!("{path}.auth.jwt"), jwt_rule).map(Auth::Jwt)
+                    }
+                }
+            }
+        }
+    }
+
+    /// A listener that serves sites to other machines.
+    fn exposed_listener(&self) -> Option<Name> {
+        self.listener_files()
+            .filter(|(_, _, listener)| listener.value.redirect.is_missing())
+            .find(|(_, _, listener)| {
+                let bind = listener.value.bind.get().map_or(&[][..], |bind| &bind.items[..]);
+                bind.iter().any(|bind| !bind.value.0.ip().to_canonical().is_loopback())
+            })
+            .map(|(_, name, _)| name.clone())
+    }
+
+    fn room_rules(&mut self, path: &str, site: &SiteFile, preset: Option<AppWord>) -> Vec<RoomRule> {
+        let default = match preset {
+            None => Vec::new(),
+            Some(preset) => vec![preset_rule(preset)],
+        };
+        let Some(rules) = site.room.get() else { return default };
+        let rules: Vec<(Mark, RoomRule)> =
+            rules.items.iter().filter_map(|rule| Some((rule.at, rule_of(&rule.value)?))).collect();
+        if preset == Some(AppWord::Conference) {
+            if let Some((at, _)) = rules.iter().find(|(_, rule)| *rule != RoomRule::Conference) {
+                let message = format!("{path}.room: a conference names its room in the path, /rooms/ROOM");
+                self.fault(*at, message, "remove `room`");
+            }
+            return default;
+        }
+        if rules.len() > RULES_MAX
+            && let Some((at, _)) = rules.get(RULES_MAX)
+        {
+            self.fault(*at, format!("{path}.room: more than {RULES_MAX} rules"), "");
+        }
+        rules.into_iter().map(|(_, rule)| rule).collect()
+    }
+
+    fn head_limits(&mut self, path: &str, site: &SiteFile) {
+        let head = &site.limits.head;
+        if !head.is_given() {
+            return;
+        }
+        let largest = self.listener_files().map(|(_, _, listener)| listener.value.limits.head.value.0).max();
+        if let Some(largest) = largest.filter(|largest| head.value.0 > *largest) {
+            let message =
+                format!("{path}.limits.head is larger than that of every listener ({})", show_size(largest));
+            self.faults.warn(head.at, message, "the listener's limit comes first");
+        }
+    }
+
+    fn unused_pools(&mut self) {
+        let used: BTreeSet<Name> = self
+            .file
+            .sites
+            .get()
+            .into_iter()
+            .flat_map(|names| names.iter())
+            .filter_map(|(_, _, site)| site.value.pool.get().map(|pool| pool.0.clone()))
+            .collect();
+        for (at, name, _) in self.pool_files().filter(|(_, name, _)| !used.contains(*name)) {
+            self.faults.warn(at, format!("pools.{name}: no site uses it"), "");
+        }
+    }
+}
+
+fn preset_rule(preset: AppWord) -> RoomRule {
+    match preset {
+        AppWord::Jitsi => RoomRule::Jitsi,
+        AppWord::Conference => RoomRule::Conference,
+    }
+}
+
+fn rule_of(rule: &RoomRuleFile) -> Option<RoomRule> {
+    let RoomRuleMap { query, path, header, cookie } = match rule {
+        RoomRuleFile::Preset(preset) => return Some(preset_rule(*preset)),
+        RoomRuleFile::Map(map) => &**map,
+    };
+    let query = query.get().map(|name| RoomRule::Query(name.0.clone()));
+    let path = path.get().map(|word| {
+        RoomRule::Path(match word {
+            PathWord::Last => PathRule::Last,
+            PathWord::First => PathRule::First,
+        })
+    });
+    let header = header.get().map(|name| RoomRule::Header(Arc::from(name.0.to_ascii_lowercase())));
+    let cookie = cookie.get().map(|name| RoomRule::Cookie(name.0.clone()));
+    query.or(path).or(header).or(cookie)
+}
+
+fn jwt_rule(secret: &Secret) -> Result<Secret, secrets::Wrong> {
+    let len = secret.expose().len();
+    if len < JWT_BYTES_MIN {
+        let cure = format!("at least {JWT_BYTES_MIN} (RFC 7518 section 3.2), as from `openssl rand -hex 32`");
+        return Err((format!("the secret in {} has {len} bytes", secret.reference()), cure));
+    }
+    Ok(secret.clone())
+}
+
+// RFC 7518 section 3.2: "A key of the same size as the hash output ... or larger MUST be used".
+const JWT_BYTES_MIN: usize = 32;
+/// Rules of one site.
+const RULES_MAX: usize = 16;

@@ -1,0 +1,132 @@
+//! What a good file becomes.
+
+use std::time::Duration;
+
+use super::{ISSUE, folder, load};
+use crate::config::settings::{
+    Advertise, App, Auth, PathRule, PoolNodes, RoomRule, StoreSettings, TlsSettings,
+};
+use crate::config::{load_demo, restart_needed};
+
+#[test]
+fn the_file_of_the_documentation_loads() {
+    let dir = folder();
+    let path = dir.path().join("roomgate.yaml");
+    std::fs::write(&path, ISSUE).unwrap();
+    let loaded = crate::config::load(&path, None).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.warnings, vec![]);
+    let s = loaded.settings;
+    assert_eq!((s.edge.name, s.edge.id), (None, 0));
+    let https = &s.listeners["https"];
+    assert_eq!(https.bind, ["[::]:8443".parse().unwrap()]);
+    let Some(TlsSettings::Certificates(files)) = &https.tls else { panic!("{https:?}") };
+    assert_eq!(files[0].cert, dir.path().join("tls/cert.pem"));
+    assert_eq!(s.listeners["http"].redirect.as_ref().map(|r| r.port), Some(8443));
+    let media = s.media.unwrap();
+    assert_eq!((media.advertise, media.key), (Advertise::Auto, None));
+    assert_eq!(s.sites.find("meet.example.com").unwrap().app, App::Jitsi);
+    assert_eq!(s.sites.find("meet.example.com").unwrap().room, [RoomRule::Jitsi]);
+    let rules = [RoomRule::Query("room".into()), RoomRule::Path(PathRule::Last)];
+    assert_eq!(s.sites.find("api.example.com").unwrap().room, rules);
+    assert_eq!(s.sites.find("any").unwrap().app, App::Conference { auth: Auth::Open });
+    let PoolNodes::Http { nodes, check: Some(check) } = &s.pools["shards"].nodes else { panic!() };
+    assert_eq!(
+        (nodes.len(), &*nodes["s2"].host, nodes["s2"].port, nodes["s2"].weight),
+        (3, "127.0.0.1", 9002, 100)
+    );
+    assert_eq!((&*check.path, check.every), ("/about/health", Duration::from_secs(2)));
+    assert_eq!(s.pools["shards"].sticky.linger, Duration::from_secs(300));
+    assert_eq!(s.pools["workers"].nodes, PoolNodes::Embedded { workers: None });
+    assert_eq!(s.store, StoreSettings::Memory);
+}
+
+#[test]
+fn the_demo_loads_without_a_warning() {
+    let loaded = load_demo(None).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.warnings, vec![]);
+    assert_eq!(loaded.settings.listeners["https"].tls, Some(TlsSettings::SelfSigned));
+    assert_eq!(loaded.text, crate::config::DEMO);
+}
+
+#[test]
+fn the_effective_text_is_stable_and_gives_the_same_settings() {
+    let dir = folder();
+    let full = super::example::uncommented();
+    for (text, edge) in [(ISSUE, None), (crate::config::DEMO, None), (&full, Some("edge-a"))] {
+        let first = load(text, dir.path(), edge).unwrap_or_else(|faults| panic!("{faults}"));
+        let again = load(&first.effective, dir.path(), edge).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(first.settings, again.settings);
+        assert_eq!(first.effective, again.effective);
+        assert_eq!(restart_needed(&first.settings, &again.settings), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn secrets_are_read_and_shown_only_as_their_references() {
+    let dir = folder();
+    let text = ISSUE
+        .replace("advertise: auto", "advertise: auto, key: \"file:media.key\"")
+        .replace("auth: open", "auth: { jwt: \"file:jwt.secret\" }")
+        .replace("\"127.0.0.1:9180\"]", "\"0.0.0.0:9180\"], tokens: { ops: \"file:ops.token\" }");
+    let loaded = load(&text, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    let key = loaded.settings.media.as_ref().and_then(|media| media.key.clone()).unwrap();
+    assert_eq!(key.expose(), (0..16).collect::<Vec<u8>>());
+    let Some(site) = &loaded.settings.sites.any else { panic!() };
+    let App::Conference { auth: Auth::Jwt(secret) } = &site.app else { panic!() };
+    assert_eq!(secret.expose(), b"0123456789abcdef0123456789abcdef");
+    let token = &loaded.settings.admin.tokens["ops"];
+    assert_eq!(token.expose(), b"0123456789abcdef");
+    let shown = format!("{}{:?}{token}", loaded.effective, loaded.settings);
+    for value in ["0001020304", "0123456789abcdef", "[0, 1, 2, 3"] {
+        assert!(!shown.contains(value), "{shown}");
+    }
+    for reference in ["file:media.key", "file:jwt.secret", "file:ops.token"] {
+        assert!(loaded.effective.contains(reference), "{}", loaded.effective);
+    }
+}
+
+#[test]
+fn an_edge_has_its_own_identity_and_check_covers_them_all() {
+    let dir = folder();
+    let edges = "edges:\n  a: { id: 1, public: [203.0.113.1] }\n  b: { id: 2, public: [\"2001:db8::2\"] }\n";
+    let http = ISSUE
+        .replace("  workers: { embedded: auto }\n", "")
+        .replace("media: { bind: [\":10000\"], advertise: auto }\n", edges);
+    let http = http.replace("app: conference, pool: workers, auth: open", "pool: shards");
+    let loaded = load(&http, dir.path(), Some("b")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((loaded.settings.edge.name.as_deref(), loaded.settings.edge.id), (Some("b"), 2));
+    assert_eq!(loaded.settings.edge.public, ["2001:db8::2".parse::<std::net::IpAddr>().unwrap()]);
+    let path = dir.path().join("roomgate.yaml");
+    std::fs::write(&path, &http).unwrap();
+    let checked = crate::config::check_file(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(checked.edges, ["a".into(), "b".into()]);
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_read() {
+    let dir = folder();
+    let text = format!("\u{feff}{}", ISSUE.replace('\n', "\r\n"));
+    load(&text, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+}
+
+#[test]
+fn what_is_legal_and_odd_is_a_warning_with_its_place() {
+    let dir = folder();
+    let text = ISSUE
+        .replace("s3: \"http://127.0.0.1:9003\"", "s3: \"http://127.0.0.1:9001\"")
+        .replace("pool: shards, room", "pool: shards, limits: { head: 1MiB }, room")
+        .replace("  workers:", "  spare: { nodes: { a: { url: \"http://h\", weight: 0 } } }\n  workers:");
+    let loaded = load(&text, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    let warnings: Vec<String> = loaded.warnings.iter().map(crate::config::Fault::one_line).collect();
+    assert_eq!(
+        warnings,
+        [
+            "f.yaml:8:53: sites.\"api.example.com\".limits.head is larger than that of every listener (128KiB); \
+             the listener's limit comes first",
+            "f.yaml:12:76: pools.shards.nodes.s3 has the address of s1; \
+             rooms are shared out by name: this machine gets both shares",
+            "f.yaml:15:3: pools.spare: no site uses it",
+            "f.yaml:15:12: pools.spare: every node has weight 0; no new room finds a place here",
+        ]
+    );
+}

@@ -1,0 +1,399 @@
+//! Accepts: one thread per core, each with its own runtime and its own listening socket per address.
+//!
+//! The kernel spreads connections over the sockets (`SO_REUSEPORT`); a connection lives and dies on the thread that
+//! accepted it. Bounds: open client connections of the process (from the descriptor limit, minus a reserve), and the
+//! time a client may take until its handshake is done. Both are counted, neither is logged.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use pingora::apps::ServerApp;
+use pingora::proxy::HttpProxy;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::proxy::{Phases, new_proxy};
+use super::stream::{ConnMeta, Cork, FrontStream, Io};
+use super::tls::{CertificateTable, ListenerTls};
+use super::{EdgeError, Shared, h1};
+use crate::config::settings::{ListenerSettings, Name, Settings};
+use crate::telemetry::metrics::EdgeMetrics;
+
+/// Connections that wait to be accepted, per socket; the kernel drops more.
+const BACKLOG: i32 = 4096;
+/// Pause after accept itself failed: descriptors come back when other connections end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Descriptors that client connections leave to checks, the operator's endpoint, logs and files.
+const DESCRIPTOR_RESERVE: u64 = 128;
+/// RFC 9113 section 3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The listening side of the edge.
+#[derive(Debug)]
+pub(super) struct FrontDoor {
+    listeners: BTreeMap<Name, Arc<ListenerState>>,
+    accepting: CancellationToken,
+}
+
+/// One listener of the configuration, for as long as the process runs.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    settings: ArcSwap<ListenerSettings>,
+    tls: Option<ListenerTls>,
+    addrs: Vec<SocketAddr>,
+}
+
+impl ListenerState {
+    pub(crate) fn name(&self) -> Name {
+        self.settings.load().name.clone()
+    }
+
+    pub(crate) fn settings(&self) -> Arc<ListenerSettings> {
+        self.settings.load_full()
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+/// What one thread serves with.
+pub(crate) struct Shard {
+    pub(super) shared: Arc<Shared>,
+    pub(super) proxy: Arc<HttpProxy<Phases>>,
+    /// True once the process stops: Pingora's own form of the news.
+    pub(super) shutdown: watch::Receiver<bool>,
+    /// A child of the process's token, so that threads do not meet in one lock.
+    pub(super) stopping: CancellationToken,
+    open: Arc<OpenBound>,
+    connections: TaskTracker,
+}
+
+impl FrontDoor {
+    /// Binds everything, then starts the threads.
+    pub(super) fn open(shared: &Arc<Shared>, settings: &Settings) -> Result<Self, EdgeError> {
+        let shards = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let accepting = shared.tasks.stopping().child_token();
+        let mut listeners = BTreeMap::new();
+        let mut sockets: Vec<Vec<(Arc<ListenerState>, StdListener)>> =
+            (0..shards).map(|_| Vec::new()).collect();
+        for (name, listener) in &settings.listeners {
+            let bind_error = |address: SocketAddr, error: io::Error| EdgeError::Bind {
+                listener: name.to_string(),
+                address,
+                error,
+            };
+            let tls = match &listener.tls {
+                None => None,
+                Some(tls) => Some(
+                    ListenerTls::new(tls)
+                        .map_err(|error| EdgeError::Tls { listener: name.to_string(), error })?,
+                ),
+            };
+            let mut bound = Vec::new();
+            for address in &listener.bind {
+                bound.push(bind_shards(*address, shards).map_err(|e| bind_error(*address, e))?);
+            }
+            let state = Arc::new(ListenerState {
+                settings: ArcSwap::new(listener.clone()),
+                tls,
+                addrs: bound.iter().map(|(address, _)| *address).collect(),
+            });
+            for (_, listeners) in bound {
+                for (shard, listener) in sockets.iter_mut().zip(listeners) {
+                    shard.push((state.clone(), listener));
+                }
+            }
+            listeners.insert(name.clone(), state);
+        }
+        let open = Arc::new(OpenBound::new(shared.parts.metrics.clone()));
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(EdgeError::Thread)?;
+            let (shared, open, accepting) = (shared.clone(), open.clone(), accepting.clone());
+            std::thread::Builder::new()
+                .name(format!("edge-{index}"))
+                .spawn(move || runtime.block_on(run_shard(shared, open, accepting, sockets)))
+                .map_err(EdgeError::Thread)?;
+        }
+        Ok(Self { listeners, accepting })
+    }
+
+    /// Loads all new certificates, then puts everything in place.
+    pub(super) fn apply(&self, settings: &Settings) -> Result<(), EdgeError> {
+        let mut loaded = Vec::new();
+        for (name, state) in &self.listeners {
+            let Some(new) = settings.listeners.get(name) else { continue };
+            let table = match (&state.tls, &new.tls) {
+                (Some(tls), Some(new)) => Some((
+                    tls,
+                    CertificateTable::load(new)
+                        .map_err(|error| EdgeError::Tls { listener: name.to_string(), error })?,
+                )),
+                _ => None,
+            };
+            loaded.push((state, new, table));
+        }
+        for (state, new, table) in loaded {
+            state.settings.store(new.clone());
+            if let Some((tls, table)) = table {
+                tls.replace(table);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
+        self.listeners.get(listener)?.addrs.first().copied()
+    }
+
+    pub(super) fn stop_accepting(&self) {
+        self.accepting.cancel();
+    }
+}
+
+/// Bound on the open client connections of the process.
+#[derive(Debug)]
+struct OpenBound {
+    open: AtomicUsize,
+    open_max: usize,
+    metrics: EdgeMetrics,
+}
+
+impl OpenBound {
+    fn new(metrics: EdgeMetrics) -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        // A connection may need a second descriptor, towards its node.
+        let open_max = limit.map_or(usize::MAX, |limit| {
+            let usable = limit.saturating_sub(DESCRIPTOR_RESERVE.min(limit / 2)) / 2;
+            usize::try_from(usable).unwrap_or(usize::MAX).max(1)
+        });
+        Self { open: AtomicUsize::new(0), open_max, metrics }
+    }
+
+    fn enter(self: &Arc<Self>) -> Option<OpenConnection> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.open_max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.metrics.connections_refused.with_label_values(&["full"]).inc();
+            return None;
+        }
+        self.metrics.connections.inc();
+        self.metrics.connections_total.inc();
+        Some(OpenConnection { bound: self.clone() })
+    }
+}
+
+/// Counts one open client connection while it lives.
+#[derive(Debug)]
+pub(crate) struct OpenConnection {
+    bound: Arc<OpenBound>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.bound.open.fetch_sub(1, Ordering::Relaxed);
+        self.bound.metrics.connections.dec();
+    }
+}
+
+/// Binds one socket per shard on the same address and port.
+fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+    if address.port() != 0 {
+        // Without `SO_REUSEPORT` this fails if anybody else listens there; with it, two processes of one user would
+        // share the port without a word.
+        bind(address, false)?;
+    }
+    let first = bind(address, true)?;
+    let local = first.local_addr()?;
+    let mut listeners = vec![listen(first)?];
+    for _ in 1..shards {
+        listeners.push(listen(bind(local.as_socket().unwrap_or(address), true)?)?);
+    }
+    Ok((local.as_socket().unwrap_or(address), listeners))
+}
+
+fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {
+    let attempt = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(share)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    match attempt(address) {
+        // A machine without IPv6: `:port` means what is left of it.
+        Err(_) if address.is_ipv6() && address.ip().is_unspecified() && !has_ipv6() => {
+            attempt(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        other => other,
+    }
+}
+
+fn has_ipv6() -> bool {
+    StdListener::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+fn listen(socket: Socket) -> io::Result<StdListener> {
+    // Accepted sockets inherit these two.
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The life of one thread: accepts until told to stop, then waits for its connections.
+async fn run_shard(
+    shared: Arc<Shared>,
+    open: Arc<OpenBound>,
+    accepting: CancellationToken,
+    sockets: Vec<(Arc<ListenerState>, StdListener)>,
+) {
+    let (shutdown, shutdown_watch) = watch::channel(false);
+    let stopping = shared.tasks.stopping().child_token();
+    let connections = TaskTracker::new();
+    let shard = Arc::new(Shard {
+        proxy: Arc::new(new_proxy(&shared, &stopping, &connections)),
+        shutdown: shutdown_watch,
+        stopping: stopping.clone(),
+        open,
+        connections,
+        shared,
+    });
+    let loops = sockets.into_iter().map(|(state, socket)| {
+        let (shard, accepting) = (shard.clone(), accepting.child_token());
+        async move {
+            match TcpListener::from_std(socket) {
+                Ok(listener) => accept_loop(&shard, &state, &listener, &accepting).await,
+                Err(error) => tracing::error!(listener = %state.name(), %error, "cannot accept"),
+            }
+        }
+    });
+    let tell_pingora = async {
+        stopping.cancelled().await;
+        let _ = shutdown.send(true);
+    };
+    tokio::join!(futures_util::future::join_all(loops), tell_pingora);
+    shard.connections.close();
+    shard.connections.wait().await;
+}
+
+async fn accept_loop(
+    shard: &Arc<Shard>,
+    state: &Arc<ListenerState>,
+    listener: &TcpListener,
+    accepting: &CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = accepting.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                // At the bound the connection is closed at once: a refusal that the client sees beats a queue.
+                let Some(open) = shard.open.enter() else { continue };
+                let (shard_of_it, state) = (shard.clone(), state.clone());
+                // Boxed once: every wrapper around a future by value would make the task larger by its size.
+                let connection = Box::pin(serve(shard_of_it, state, tcp, peer, open));
+                shard.shared.tasks.spawn(shard.connections.track_future(connection));
+            }
+            Err(_) => {
+                shard.shared.parts.metrics.accept_errors.inc();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The life of one client connection, until it ends or becomes a tunnel.
+async fn serve(
+    shard: Arc<Shard>,
+    state: Arc<ListenerState>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    open: OpenConnection,
+) {
+    let io = match &state.tls {
+        None => Io::Plain(tcp),
+        // Boxed: the handshake's state is large and gone after it.
+        Some(tls) => match Box::pin(handshake(&shard, &state, tls, tcp)).await {
+            Some(stream) => Io::Tls(Box::new(stream)),
+            None => return,
+        },
+    };
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let meta = Arc::new(ConnMeta { peer, listener: state });
+    let stream = Box::new(FrontStream::new(io, meta, open));
+    if stream.is_http2() {
+        Box::pin(serve_http2(&shard, stream)).await;
+    } else {
+        h1::serve(&shard, stream).await;
+    }
+}
+
+/// Ends TLS within the listener's deadlines and counts how it went.
+async fn handshake(
+    shard: &Shard,
+    state: &ListenerState,
+    tls: &ListenerTls,
+    tcp: TcpStream,
+) -> Option<TlsStream<TcpStream>> {
+    let deadline = state.settings.load().limits.handshake_timeout;
+    let result = async {
+        let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp);
+        let hello =
+            tokio::time::timeout(deadline, acceptor).await.map_err(|_| "timeout")?.map_err(|e| why(&e))?;
+        let finish = hello.into_stream(tls.config());
+        tokio::time::timeout(deadline, finish).await.map_err(|_| "timeout")?.map_err(|e| why(&e))
+    };
+    let result = result.await;
+    let label = result.as_ref().err().unwrap_or(&"ok");
+    shard.shared.parts.metrics.handshakes.with_label_values(&[label]).inc();
+    result.ok()
+}
+
+fn why(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::InvalidData { "failed" } else { "closed" }
+}
+
+/// Waits for the preface, which Pingora would wait for without a deadline, and hands over.
+async fn serve_http2(shard: &Arc<Shard>, mut stream: Box<FrontStream>) {
+    let limits = stream.meta().listener.settings().limits.clone();
+    let mut received = BytesMut::new();
+    let preface = async {
+        while received.len() < HTTP2_PREFACE.len() {
+            if !matches!(stream.fill(&mut received).await, Ok(n) if n > 0) {
+                return false;
+            }
+        }
+        received.starts_with(HTTP2_PREFACE)
+    };
+    if !matches!(tokio::time::timeout(limits.head_timeout, preface).await, Ok(true)) {
+        return;
+    }
+    stream.put_back(received);
+    stream.set_cork(Cork::UntilFlush);
+    ServerApp::process_new(&shard.proxy, stream, &shard.shutdown).await;
+}

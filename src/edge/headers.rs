@@ -1,0 +1,132 @@
+//! Headers that this edge writes, and those of clients that it never lets through.
+//!
+//! Pure.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pingora::http::RequestHeader;
+
+/// Client copies of what only an edge may say: dropped on entry, whatever stands in them.
+const OURS: &[&str] = &[
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+    "forwarded",
+    "x-room",
+    "x-group",
+    "x-sticktoken",
+    "x-sticktokenflag",
+    "x-proxy-region",
+    "x-proxy-host",
+];
+
+/// Name of the node, in answers of Jitsi sites.
+pub(super) const JITSI_SHARD: &str = "x-jitsi-shard";
+
+/// What this edge says about where a request came from.
+pub(super) struct Origin<'a> {
+    /// The client.
+    pub(super) peer: SocketAddr,
+    /// Whether it came over TLS.
+    pub(super) tls: bool,
+    /// `Host` or `:authority` as the client wrote it.
+    pub(super) host: &'a [u8],
+}
+
+/// Drops what clients may not say and adds `X-Forwarded-For`, `-Proto` and `-Host`.
+pub(super) fn rewrite(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
+    for name in forged(&request.headers) {
+        request.remove_header(&name);
+    }
+    request.insert_header("X-Forwarded-For", origin.peer.ip().to_string())?;
+    request.insert_header("X-Forwarded-Proto", if origin.tls { "https" } else { "http" })?;
+    if let Ok(host) = HeaderValue::from_bytes(origin.host)
+        && !host.is_empty()
+    {
+        request.insert_header("X-Forwarded-Host", host)?;
+    }
+    Ok(())
+}
+
+/// Finds headers that look like ours to somebody: some servers read `X_Room` and `X-Room` as one.
+fn forged(headers: &HeaderMap) -> Vec<HeaderName> {
+    let is_ours = |name: &str| {
+        OURS.contains(&name) || (name.contains('_') && OURS.contains(&name.replace('_', "-").as_str()))
+    };
+    headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect()
+}
+
+/// Tells whether a header speaks about one connection only (RFC 9110 section 7.6.1), by its lower-case name.
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Returns a whole HTTP/1.1 answer of plain text after which the connection closes.
+pub(super) fn plain_answer(status: u16, text: &str) -> Vec<u8> {
+    let reason = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
+    format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{text}\n",
+        text.len() + 1
+    )
+    .into_bytes()
+}
+
+/// Returns the host that a request is for, as the client wrote it: `:authority`, else `Host`.
+pub(super) fn host_of(request: &RequestHeader) -> &[u8] {
+    request
+        .uri
+        .authority()
+        .map(|a| a.as_str().as_bytes())
+        .unwrap_or_else(|| request.headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_copies_of_our_headers_are_replaced() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for name in OURS.iter().copied().chain(["X_Room", "X_Forwarded-For", "X-Other", "Cookie"]) {
+            request.append_header(name.to_owned(), "forged").unwrap();
+        }
+        let origin = Origin { peer: "192.0.2.7:1".parse().unwrap(), tls: true, host: b"meet.example" };
+        rewrite(&mut request, &origin).unwrap();
+        let mut left: Vec<(String, String)> = request
+            .headers
+            .iter()
+            .map(|(n, v)| (n.as_str().to_owned(), v.to_str().unwrap().to_owned()))
+            .collect();
+        left.sort();
+        let expected = [
+            ("cookie", "forged"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-host", "meet.example"),
+            ("x-forwarded-proto", "https"),
+            ("x-other", "forged"),
+        ];
+        assert_eq!(left, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_plain_answer_counts_its_bytes() {
+        let text = String::from_utf8(plain_answer(431, "too large")).unwrap();
+        assert!(text.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{text}");
+        assert!(text.contains("Content-Length: 10\r\n") && text.ends_with("\r\n\r\ntoo large\n"), "{text}");
+    }
+}

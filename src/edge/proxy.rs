@@ -1,0 +1,562 @@
+//! The phases of a request inside Pingora: site, room, node, headers, answer.
+//!
+//! Every request works on the configuration that was current when its head arrived. A host that no site serves gets
+//! 421 (RFC 9110 section 15.5.20): a browser that reused a connection for another name then opens its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{StatusCode, Version, header};
+use pingora::apps::HttpServerOptions;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Shared;
+use super::headers::{self, Origin};
+use super::stream::{ConnMeta, FrontStream};
+use super::upgrade::{self, Asks};
+use crate::clock;
+use crate::config::settings::{App, Settings, SiteSettings};
+use crate::pool::{FailReason, Node, OpenGuard, Target};
+use crate::rooms::{KeyError, PlaceError, RequestView, RoomId, RoomKey, room_of};
+use crate::telemetry::redact;
+use crate::wire::http_head::host_name;
+
+/// Nodes tried for one request, the first one included.
+const TRIES_MAX: u8 = 2;
+/// Idle connections kept towards nodes, per thread.
+const IDLE_TO_NODES_MAX: usize = 256;
+/// An idle connection towards a node is closed after this: before the node does it.
+const IDLE_TO_NODE: Duration = Duration::from_secs(4);
+/// A client that takes no byte of its answer for this long is dropped; so is one that sends none of its body.
+const CLIENT_STALL: Duration = Duration::from_secs(60);
+/// The rest of a body that nobody wants is read for at most this long, to keep the connection.
+const DRAIN: Duration = Duration::from_secs(5);
+/// What a client is told to wait when no node can serve, in seconds.
+const RETRY_AFTER: &str = "2";
+
+/// Builds one thread's proxy, with its own connections towards nodes.
+pub(super) fn new_proxy(
+    shared: &Arc<Shared>,
+    stopping: &CancellationToken,
+    connections: &TaskTracker,
+) -> HttpProxy<Phases> {
+    let conf = ServerConf {
+        threads: 1,
+        max_retries: usize::from(TRIES_MAX),
+        upstream_keepalive_pool_size: IDLE_TO_NODES_MAX,
+        ..ServerConf::default()
+    };
+    let mut proxy = http_proxy(
+        &Arc::new(conf),
+        Phases { shared: shared.clone(), stopping: stopping.clone(), connections: connections.clone() },
+    );
+    // From Pingora's bounded defaults, tighter: a browser needs no more.
+    let mut h2 = default_h2_options();
+    h2.max_concurrent_streams(100)
+        .max_header_list_size(32 * 1024)
+        .initial_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buffer_size(64 * 1024);
+    proxy.h2_options = Some(h2);
+    let mut options = HttpServerOptions::default();
+    let listeners = &shared.settings.load().listeners;
+    options.h2_idle_timeout = listeners.values().map(|l| l.limits.idle_timeout).max();
+    proxy.server_options = Some(options);
+    proxy
+}
+
+/// Carries out the phases.
+pub(super) struct Phases {
+    pub(super) shared: Arc<Shared>,
+    /// The thread's own token: fires when the process stops.
+    pub(super) stopping: CancellationToken,
+    /// What the thread waits for before it ends.
+    pub(super) connections: TaskTracker,
+}
+
+/// What is known about one request.
+pub(super) struct Request {
+    pub(super) started: Instant,
+    pub(super) settings: Arc<Settings>,
+    pub(super) conn: Option<Arc<ConnMeta>>,
+    pub(super) site: Option<Arc<SiteSettings>>,
+    pub(super) room: Option<RoomId>,
+    pub(super) node: Option<Arc<Node>>,
+    /// Counts the request at its node.
+    open: Option<OpenGuard>,
+    /// Nodes tried so far.
+    pub(super) tries: u8,
+    /// Status of the answer; 0 until there is one.
+    pub(super) status: u16,
+    /// The connection has left Pingora: nothing of the session may be asked any more.
+    pub(super) taken: bool,
+}
+
+impl Request {
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.conn.as_ref().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |conn| conn.peer)
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| conn.listener.is_tls())
+    }
+}
+
+impl Phases {
+    /// Finds connection, site and room; answers what needs no node. True: answered.
+    async fn admit(&self, session: &mut Session, ctx: &mut Request) -> pingora::Result<bool> {
+        let Some(conn) = connection_of(session) else {
+            return Err(Error::explain(ErrorType::InternalError, "a session without its connection"));
+        };
+        let listener = conn.listener.settings();
+        ctx.conn = Some(conn);
+        self.set_limits(session, listener.limits.idle_timeout);
+        let Some(host) = host_name(headers::host_of(session.req_header())) else {
+            return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
+        };
+        let Some(site) = ctx.settings.sites.find(&host).cloned() else {
+            return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
+        };
+        if let Some(redirect) = &listener.redirect {
+            let port = if redirect.port == 443 { String::new() } else { format!(":{}", redirect.port) };
+            let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
+            let location = format!("https://{host}{port}{target}");
+            let headers = [("Location", location.as_str())];
+            return respond(session, ctx, StatusCode::PERMANENT_REDIRECT, &headers, "see HTTPS").await;
+        }
+        ctx.site = Some(site.clone());
+        match find_room(&site, session.req_header()) {
+            Ok(room) => {
+                ctx.room = room.map(|key| RoomId { pool: site.pool.clone(), scope: site.name.clone(), key });
+            }
+            Err(error) => {
+                self.shared.parts.rooms.count_key_error(error);
+                return respond(session, ctx, StatusCode::BAD_REQUEST, &[], &error.to_string()).await;
+            }
+        }
+        Ok(false)
+    }
+
+    fn set_limits(&self, session: &mut Session, idle: Duration) {
+        let client = &mut session.downstream_session;
+        if self.stopping.is_cancelled() {
+            client.set_keepalive(None);
+        } else if client.get_keepalive().is_some() {
+            // Without this a connection waits for ever after its first request.
+            client.set_keepalive(Some(idle.as_secs().max(1)));
+        }
+        client.set_read_timeout(Some(CLIENT_STALL));
+        client.set_write_timeout(Some(CLIENT_STALL));
+        client.set_total_drain_timeout(Some(DRAIN));
+    }
+
+    /// Picks the node of the next try.
+    pub(super) fn pick(&self, ctx: &Request) -> Result<Arc<Node>, PlaceError> {
+        match &ctx.room {
+            Some(room) => self.shared.parts.rooms.place(room, clock::now()),
+            None => {
+                let pool = ctx.site.as_ref().map(|site| &*site.pool).unwrap_or_default();
+                let pool = self.shared.parts.pools.get(pool).ok_or(PlaceError::UnknownPool)?;
+                let failed = ctx.node.as_ref().filter(|_| ctx.tries > 0);
+                let node = pool.least_open().ok_or(PlaceError::NoNode)?;
+                // A second try goes to another node if there is one.
+                if failed.is_some_and(|failed| Arc::ptr_eq(failed, &node)) {
+                    let others = pool.nodes.iter().filter(|n| n.can_serve() && !Arc::ptr_eq(n, &node));
+                    return Ok(others.min_by_key(|n| n.open_count()).cloned().unwrap_or(node));
+                }
+                Ok(node)
+            }
+        }
+    }
+
+    /// Finds the address of a node; a name without one is a failed connect.
+    pub(super) async fn address_of(&self, node: &Node) -> Result<SocketAddr, FailReason> {
+        match &node.target {
+            Target::Http { host, port } => self
+                .shared
+                .resolver
+                .resolve(host, *port)
+                .await
+                .map_err(|error| FailReason::Resolve(error.to_string())),
+            Target::Embedded { worker } => {
+                Err(FailReason::Connect(format!("worker {worker} does not speak HTTP")))
+            }
+        }
+    }
+
+    pub(super) fn connect_failed(&self, node: &Node, reason: FailReason) {
+        self.shared.parts.metrics.connect_failures.inc();
+        node.connect_failed(reason, clock::now());
+    }
+
+    /// Tells whether a request may go to a node once more after a connect failed: nothing has been sent yet. A room
+    /// moves only when its node is down, and then as a whole.
+    pub(super) fn may_retry(&self, ctx: &Request) -> bool {
+        ctx.tries < TRIES_MAX
+            && (ctx.room.is_none() || ctx.node.as_ref().is_none_or(|node| !node.can_serve()))
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Phases {
+    type CTX = Box<Request>;
+
+    fn new_ctx(&self) -> Self::CTX {
+        Box::new(Request {
+            started: clock::now(),
+            settings: self.shared.settings.load_full(),
+            conn: None,
+            site: None,
+            room: None,
+            node: None,
+            open: None,
+            tries: 0,
+            status: 0,
+            taken: false,
+        })
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut pingora::modules::http::HttpModules) {
+        // None: Pingora's default compresses, which is the nodes' business.
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
+        if self.admit(session, ctx).await? {
+            return Ok(true);
+        }
+        if let Some(site) = ctx.site.clone()
+            && let App::Conference { auth } = &site.app
+        {
+            return self.conference(session, ctx, &site, auth).await;
+        }
+        match upgrade::asks(session.req_header()) {
+            Asks::No => Ok(false),
+            Asks::Yes => self.upgrade(session, ctx).await,
+            Asks::Wrongly => {
+                respond(session, ctx, StatusCode::BAD_REQUEST, &[], "malformed WebSocket handshake").await
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Self::CTX,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        let node = self.pick(ctx).map_err(|error| no_node(&error))?;
+        ctx.open = Some(node.open());
+        ctx.node = Some(node.clone());
+        ctx.tries += 1;
+        let address = match self.address_of(&node).await {
+            Ok(address) => address,
+            Err(reason) => {
+                self.connect_failed(&node, reason);
+                let mut error = Error::explain(ErrorType::ConnectError, "the node has no address");
+                error.as_up();
+                error.set_retry(self.may_retry(ctx));
+                return Err(error);
+            }
+        };
+        let mut peer = HttpPeer::new(address, false, String::new());
+        if let Some(site) = &ctx.site {
+            peer.options.connection_timeout = Some(site.timeouts.connect);
+            peer.options.total_connection_timeout = Some(site.timeouts.connect);
+            peer.options.read_timeout = Some(site.timeouts.response);
+            peer.options.write_timeout = Some(site.timeouts.response);
+        }
+        peer.options.idle_timeout = Some(IDLE_TO_NODE);
+        // WebSockets never come this way.
+        peer.options.http_upstream_request_policy =
+            pingora::upstreams::peer::HttpUpstreamRequestPolicy::deny_upgrades();
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Self::CTX,
+    ) -> pingora::Result<()> {
+        // Absolute-form is for proxies; a node gets origin-form.
+        if request.raw_path().first().is_some_and(|b| !matches!(b, b'/' | b'*')) {
+            let target = request.uri.path_and_query().map_or("/", |t| t.as_str()).to_owned();
+            request.set_raw_path(target.as_bytes())?;
+        }
+        let host = headers::host_of(session.req_header());
+        headers::rewrite(request, &Origin { peer: ctx.peer(), tls: ctx.is_tls(), host })
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        _ctx: &mut Self::CTX,
+    ) -> pingora::Result<()> {
+        // Pingora writes an empty last part as a chunk, and then the last chunk once more: the connection towards the
+        // node would be out of step.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Self::CTX,
+    ) -> pingora::Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        ctx.status = response.status.as_u16();
+        let took = clock::now().duration_since(ctx.started);
+        self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
+        add_shard(response, ctx)?;
+        // RFC 9112 section 7.1: an HTTP/1.0 client does not know chunks; its body ends with the connection.
+        let unframed = session.req_header().version == Version::HTTP_10
+            && response.remove_header(&header::TRANSFER_ENCODING).is_some();
+        if unframed || self.stopping.is_cancelled() {
+            session.downstream_session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Self::CTX,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(node) = &ctx.node {
+            let timeout = ctx.site.as_ref().map(|site| site.timeouts.connect).unwrap_or_default();
+            self.connect_failed(node, connect_reason(&error, timeout));
+        }
+        error.set_retry(self.may_retry(ctx));
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy
+    where
+        Self::CTX: Send + Sync,
+    {
+        let failed = FailToProxy { error_code: 0, can_reuse_downstream: false };
+        if ctx.taken {
+            return failed;
+        }
+        let broken_body = front_stream_of(session).is_some_and(FrontStream::is_body_broken);
+        let Some((status, text)) = answer_to(error, broken_body) else { return failed };
+        session.downstream_session.set_keepalive(None);
+        if session.response_written().is_none_or(|r| r.status.is_informational()) {
+            let retry = [("Retry-After", RETRY_AFTER)];
+            let headers = if status == StatusCode::SERVICE_UNAVAILABLE { &retry[..] } else { &[] };
+            let _ = respond(session, ctx, status, headers, text).await;
+        }
+        FailToProxy { error_code: status.as_u16(), can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX)
+    where
+        Self::CTX: Send + Sync,
+    {
+        if ctx.taken {
+            return;
+        }
+        if ctx.status == 0 {
+            ctx.status = session.response_written().map_or(0, |response| response.status.as_u16());
+        }
+        self.shared.parts.metrics.requests.count(ctx.status);
+        log_request(session.req_header(), error, ctx);
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Self::CTX,
+        _error: &Error,
+        _log_ctx: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// Writes a short answer of our own. Returns true: answered.
+pub(super) async fn respond(
+    session: &mut Session,
+    ctx: &mut Request,
+    status: StatusCode,
+    headers: &[(&'static str, &str)],
+    text: &str,
+) -> pingora::Result<bool> {
+    let body = Bytes::from(format!("{text}\n"));
+    let mut response = ResponseHeader::build(status, Some(headers.len() + 4))?;
+    response.insert_header("Content-Type", "text/plain; charset=utf-8")?;
+    for (name, value) in headers {
+        response.insert_header(*name, *value)?;
+    }
+    write_whole(session, ctx, response, body).await
+}
+
+/// Writes an answer whose body is at hand. Returns true: answered.
+pub(super) async fn write_whole(
+    session: &mut Session,
+    ctx: &mut Request,
+    mut response: ResponseHeader,
+    body: Bytes,
+) -> pingora::Result<bool> {
+    let bare = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !bare {
+        response.insert_header("Content-Length", body.len().to_string())?;
+    }
+    ctx.status = response.status.as_u16();
+    let without_body = bare || body.is_empty() || session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(response), without_body).await?;
+    if !without_body {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(true)
+}
+
+/// Writes one line about a request, at debug level only: it is about a person.
+pub(super) fn log_request(request: &RequestHeader, error: Option<&Error>, ctx: &Request) {
+    tracing::debug!(
+        method = %request.method,
+        target = redact::target(&String::from_utf8_lossy(request.raw_path())),
+        host = %String::from_utf8_lossy(headers::host_of(request)),
+        client = %redact::network(ctx.peer().ip()),
+        status = ctx.status,
+        node = ctx.node.as_ref().map(|node| &*node.name),
+        error = error.map(tracing::field::display),
+        took_ms = clock::now().duration_since(ctx.started).as_millis(),
+        "request"
+    );
+}
+
+/// Adds the node's name to answers of Jitsi sites that do not say it: the client then notices a changed shard.
+pub(super) fn add_shard(response: &mut ResponseHeader, ctx: &Request) -> pingora::Result<()> {
+    if ctx.site.as_ref().is_some_and(|site| site.app == App::Jitsi)
+        && let Some(node) = &ctx.node
+        && !response.headers.contains_key(headers::JITSI_SHARD)
+    {
+        response.insert_header("X-Jitsi-Shard", &*node.name)?;
+    }
+    Ok(())
+}
+
+/// Finds the room that a request names by the rules of its site.
+fn find_room(site: &SiteSettings, request: &RequestHeader) -> Result<Option<RoomKey>, KeyError> {
+    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let view = RequestView { path: request.uri.path(), query: request.uri.query(), header: &header };
+    room_of(&site.room, &view)
+}
+
+pub(super) fn front_stream_of(session: &Session) -> Option<&FrontStream> {
+    session.downstream_session.stream()?.as_any().downcast_ref()
+}
+
+fn connection_of(session: &Session) -> Option<Arc<ConnMeta>> {
+    if let Some(stream) = front_stream_of(session) {
+        return Some(stream.meta().clone());
+    }
+    let digest = session.downstream_session.digest()?.proxy_digest.as_ref()?;
+    digest.user_data.as_ref()?.downcast_ref::<Arc<ConnMeta>>().cloned()
+}
+
+pub(super) fn no_node(error: &PlaceError) -> Box<Error> {
+    let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+    Error::explain(ErrorType::HTTPStatus(status), error.to_string())
+}
+
+fn connect_reason(error: &Error, timeout: Duration) -> FailReason {
+    let kind = error.etype();
+    if *kind == ErrorType::ConnectRefused {
+        FailReason::ConnectRefused
+    } else if *kind == ErrorType::ConnectTimedout {
+        FailReason::Timeout(timeout)
+    } else {
+        FailReason::Connect(kind.as_str().to_owned())
+    }
+}
+
+/// Decides what a client is told about an error; `None`: nobody is there to be told.
+fn answer_to(error: &Error, broken_body: bool) -> Option<(StatusCode, &'static str)> {
+    if broken_body {
+        return Some((StatusCode::BAD_REQUEST, "malformed request body"));
+    }
+    if let ErrorType::HTTPStatus(code) = error.etype() {
+        let status = StatusCode::from_u16(*code).ok()?;
+        let no_node = status == StatusCode::SERVICE_UNAVAILABLE;
+        return Some((status, if no_node { "no node can serve this now" } else { "refused" }));
+    }
+    let is = |kinds: &[ErrorType]| kinds.contains(error.etype());
+    match error.esource() {
+        ErrorSource::Downstream if is(GONE) => None,
+        ErrorSource::Downstream if is(&[ErrorType::ReadTimedout]) => {
+            Some((StatusCode::REQUEST_TIMEOUT, "the request took too long"))
+        }
+        ErrorSource::Downstream => Some((StatusCode::BAD_REQUEST, "malformed request")),
+        ErrorSource::Upstream if is(TIMEOUTS) => {
+            Some((StatusCode::GATEWAY_TIMEOUT, "the node took too long"))
+        }
+        ErrorSource::Upstream => Some((StatusCode::BAD_GATEWAY, "the node failed")),
+        ErrorSource::Internal | ErrorSource::Unset => {
+            Some((StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
+        }
+    }
+}
+
+/// A client that is not there any more.
+const GONE: &[ErrorType] =
+    &[ErrorType::WriteError, ErrorType::ReadError, ErrorType::ConnectionClosed, ErrorType::WriteTimedout];
+/// A node that does not answer in time.
+const TIMEOUTS: &[ErrorType] =
+    &[ErrorType::ConnectTimedout, ErrorType::ReadTimedout, ErrorType::WriteTimedout];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_answer() {
+        let up = |etype| {
+            let mut error = Error::new(etype);
+            error.as_up();
+            error
+        };
+        let down = |etype| {
+            let mut error = Error::new(etype);
+            error.as_down();
+            error
+        };
+        for (error, expected) in [
+            (up(ErrorType::ConnectRefused), Some(502)),
+            (up(ErrorType::ConnectTimedout), Some(504)),
+            (up(ErrorType::ReadTimedout), Some(504)),
+            (up(ErrorType::ConnectionClosed), Some(502)),
+            (down(ErrorType::ConnectionClosed), None),
+            (down(ErrorType::ReadTimedout), Some(408)),
+            (down(ErrorType::InvalidHTTPHeader), Some(400)),
+            (no_node(&PlaceError::NoNode), Some(503)),
+            (Error::new(ErrorType::InternalError), Some(500)),
+        ] {
+            assert_eq!(answer_to(&error, false).map(|(s, _)| s.as_u16()), expected, "{error}");
+        }
+        assert_eq!(answer_to(&down(ErrorType::ReadError), true).map(|(s, _)| s.as_u16()), Some(400));
+    }
+}

@@ -1,0 +1,521 @@
+//! One client connection as Pingora sees it: TLS or plain, with gathered writes and a fence behind each request.
+//!
+//! Two things happen here that Pingora leaves to the transport:
+//! - *Corking.* Pingora flushes a response's head and its body one by one, which costs a TLS record, a system call and
+//!   a segment each. Writes are gathered (at most [`CORK_BYTES`]) and leave when the other side next polls for
+//!   reading, which is what it does while it waits for anything; or on overflow, shutdown and drop. A flush is obeyed
+//!   at once when nobody waits for reading.
+//! - *The fence.* Reads end where the request's body ends, by our own count. Bytes of a next request stay here, so
+//!   nothing that Pingora believes about a body can make one request swallow or leak into another.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora::http::ResponseHeader;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::buffers;
+use super::front_door::{ListenerState, OpenConnection};
+use crate::wire::http_body::Chunks;
+use crate::wire::http_head::Framing;
+
+/// Largest number of bytes gathered before they are sent: one full TLS record.
+pub(crate) const CORK_BYTES: usize = buffers::BYTES;
+/// At most this long for the last bytes and the TLS farewell of a closing connection.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// A closing connection whose client still sends is read for this long, so that the answer is not reset away.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The transport of a client connection.
+pub(crate) enum Io {
+    /// A plain listener.
+    Plain(TcpStream),
+    /// A TLS listener.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What is known about a client connection for all of its life.
+#[derive(Debug)]
+pub(crate) struct ConnMeta {
+    /// The client.
+    pub(crate) peer: SocketAddr,
+    /// The listener that accepted it.
+    pub(crate) listener: Arc<ListenerState>,
+}
+
+/// When gathered bytes leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cork {
+    /// At once: tunnels, which gather by themselves.
+    Off,
+    /// On flush: HTTP/2, whose codec flushes once per turn.
+    UntilFlush,
+    /// When the other side waits for reading: HTTP/1 through Pingora.
+    UntilRead,
+}
+
+/// How far the request under way has been read.
+#[derive(Clone, Copy, Debug)]
+enum Fence {
+    /// No request is under way, or the protocol is not HTTP/1: everything passes.
+    Open,
+    /// This many bytes of body are left; 0: the request is over.
+    Length(u64),
+    /// A chunked body.
+    Chunked(Chunks),
+    /// The body is malformed.
+    Broken,
+}
+
+impl Fence {
+    fn is_over(&self) -> bool {
+        match self {
+            Fence::Open | Fence::Broken => false,
+            Fence::Length(left) => *left == 0,
+            Fence::Chunked(chunks) => chunks.is_done(),
+        }
+    }
+}
+
+/// One client connection.
+pub(crate) struct FrontStream {
+    io: Io,
+    meta: Arc<ConnMeta>,
+    socket: Arc<SocketDigest>,
+    /// Received, and not yet given to anybody. At most one read's worth.
+    ahead: BytesMut,
+    fence: Fence,
+    /// Gathered, and not yet sent.
+    out: Vec<u8>,
+    out_at: usize,
+    cork: Cork,
+    /// The last read found nothing: whoever reads will come again.
+    reader_waits: bool,
+    /// The transport may hold bytes that a flush must push.
+    unflushed: bool,
+    eof: bool,
+    /// The request under way was refused before it was read: more of it may come.
+    refused: bool,
+    _open: OpenConnection,
+}
+
+impl FrontStream {
+    pub(crate) fn new(io: Io, meta: Arc<ConnMeta>, open: OpenConnection) -> Self {
+        let socket = SocketDigest::from_raw_fd(io.tcp().as_raw_fd());
+        // Known since accept: saves Pingora a system call.
+        let _ = socket.peer_addr.set(Some(meta.peer.into()));
+        Self {
+            io,
+            meta,
+            socket: Arc::new(socket),
+            ahead: BytesMut::new(),
+            fence: Fence::Open,
+            out: Vec::new(),
+            out_at: 0,
+            cork: Cork::Off,
+            reader_waits: false,
+            unflushed: false,
+            eof: false,
+            refused: false,
+            _open: open,
+        }
+    }
+
+    pub(crate) fn meta(&self) -> &Arc<ConnMeta> {
+        &self.meta
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        match &self.io {
+            Io::Plain(_) => false,
+            Io::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    pub(crate) fn set_cork(&mut self, cork: Cork) {
+        self.cork = cork;
+    }
+
+    /// Puts the fence behind the request whose head was just taken. `ahead` is what was read beyond the head.
+    pub(crate) fn begin_request(&mut self, framing: Framing, ahead: BytesMut) {
+        debug_assert!(self.ahead.is_empty(), "bytes would change their order");
+        self.ahead = ahead;
+        self.fence = match framing {
+            Framing::None => Fence::Length(0),
+            Framing::Length(length) => Fence::Length(length),
+            Framing::Chunked => Fence::Chunked(Chunks::default()),
+        };
+        self.cork = Cork::UntilRead;
+        self.reader_waits = false;
+    }
+
+    /// Writes a last answer to a request that was refused before it was read, and closes.
+    pub(crate) async fn refuse(&mut self, answer: &[u8]) {
+        self.refused = true;
+        self.gather(answer);
+        Shutdown::shutdown(self).await;
+    }
+
+    /// Puts bytes back in front of what will be read.
+    pub(crate) fn put_back(&mut self, bytes: BytesMut) {
+        debug_assert!(self.ahead.is_empty(), "bytes would change their order");
+        self.ahead = bytes;
+    }
+
+    /// Takes the fence away and returns what was received of the next request; `None` if the request was not read to
+    /// its end or the client has closed, so that nothing may follow.
+    pub(crate) fn end_request(&mut self) -> Option<BytesMut> {
+        let over = self.fence.is_over();
+        self.fence = Fence::Open;
+        (over && !self.eof).then(|| std::mem::take(&mut self.ahead))
+    }
+
+    /// Tells whether the client sent anything after the end of its request.
+    pub(crate) fn has_more_than_the_request(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Tells whether the request's body was malformed.
+    pub(crate) fn is_body_broken(&self) -> bool {
+        matches!(self.fence, Fence::Broken)
+    }
+
+    /// Takes the fence and the cork away: from here the stream belongs to a tunnel.
+    pub(crate) fn become_tunnel(&mut self) {
+        self.fence = Fence::Open;
+        self.cork = Cork::Off;
+    }
+
+    /// Reads what there is, at most one scratch buffer full, and appends it. Keeps no buffer while it waits.
+    pub(crate) async fn fill(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        std::future::poll_fn(|cx| {
+            buffers::with_scratch(|scratch| {
+                let mut buf = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
+                into.extend_from_slice(buf.filled());
+                Poll::Ready(Ok(buf.filled().len()))
+            })
+        })
+        .await
+    }
+
+    /// Sends gathered bytes.
+    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.out_at < self.out.len() {
+            let rest = self.out.get(self.out_at..).unwrap_or_default();
+            let sent = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out_at += sent;
+            self.unflushed = true;
+        }
+        if !self.out.is_empty() {
+            buffers::give(std::mem::take(&mut self.out));
+            self.out_at = 0;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn gather(&mut self, bytes: &[u8]) {
+        if self.out.capacity() == 0 {
+            self.out = buffers::take();
+        }
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Reads from the transport without looking at the fence.
+    fn poll_transport(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.io).poll_read(cx, buf);
+        if matches!(result, Poll::Ready(Ok(()))) && buf.filled().len() == before {
+            self.eof = true;
+        }
+        result
+    }
+
+    /// Moves received bytes into `buf`, or reads some.
+    fn poll_received(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return self.poll_transport(cx, buf);
+        }
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead.split_to(n));
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fenced(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.fence {
+            Fence::Open => self.poll_received(cx, buf),
+            Fence::Broken => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            _ if self.fence.is_over() => self.poll_after_request(cx),
+            Fence::Length(left) => {
+                let before = buf.filled().len();
+                ready!(self.poll_received(cx, buf))?;
+                let fresh = buf.filled().len() - before;
+                let taken = usize::try_from(left).map_or(fresh, |left| left.min(fresh));
+                self.keep_beyond(buf, before + taken);
+                self.fence = Fence::Length(left - taken as u64);
+                Poll::Ready(Ok(()))
+            }
+            Fence::Chunked(mut chunks) => {
+                let before = buf.filled().len();
+                ready!(self.poll_received(cx, buf))?;
+                let fresh = buf.filled().get(before..).unwrap_or_default();
+                let mut taken = 0;
+                while taken < fresh.len() && !chunks.is_done() {
+                    let Ok((n, _)) = chunks.advance(&fresh[taken..]) else {
+                        self.fence = Fence::Broken;
+                        buf.set_filled(before);
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    };
+                    taken += n;
+                }
+                self.keep_beyond(buf, before + taken);
+                self.fence = Fence::Chunked(chunks);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Takes back what was read beyond the fence.
+    fn keep_beyond(&mut self, buf: &mut ReadBuf<'_>, end: usize) {
+        let beyond = buf.filled().get(end..).unwrap_or_default();
+        if !beyond.is_empty() {
+            let mut kept = BytesMut::from(beyond);
+            kept.extend_from_slice(&self.ahead);
+            self.ahead = kept;
+            buf.set_filled(end);
+        }
+    }
+
+    /// The request is over: reports the client's farewell, and keeps what it sends early.
+    fn poll_after_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            // One read's worth is kept, no more: the rest waits in the kernel until this request is done.
+            return Poll::Pending;
+        }
+        buffers::with_scratch(|scratch| {
+            let mut early = ReadBuf::new(scratch);
+            ready!(self.poll_transport(cx, &mut early))?;
+            if self.eof {
+                return Poll::Ready(Ok(()));
+            }
+            self.ahead.extend_from_slice(early.filled());
+            Poll::Pending
+        })
+    }
+
+    async fn close(&mut self) {
+        let _ = std::future::poll_fn(|cx| self.poll_push(cx)).await;
+        let _ = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
+    }
+
+    /// Reads on for a moment, if the client may still be sending.
+    async fn linger(&mut self) {
+        let between_requests = matches!(self.fence, Fence::Open) && !self.refused;
+        let quiet = (between_requests || self.fence.is_over()) && self.ahead.is_empty();
+        if self.eof || quiet {
+            return;
+        }
+        self.fence = Fence::Open;
+        self.ahead.clear();
+        let mut left = 256 * 1024usize;
+        let mut sink = BytesMut::new();
+        while let Ok(n) = self.fill(&mut sink).await {
+            if n == 0 || n >= left {
+                return;
+            }
+            left -= n;
+            sink.clear();
+        }
+    }
+}
+
+impl Drop for FrontStream {
+    fn drop(&mut self) {
+        // Pingora drops some connections without a farewell; what it wrote before still goes out if the kernel takes
+        // it at once.
+        if self.out_at < self.out.len() {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let _ = self.poll_push(&mut cx);
+        }
+        if self.out.capacity() > 0 {
+            buffers::give(std::mem::take(&mut self.out));
+        }
+    }
+}
+
+impl Io {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Io::Plain(tcp) => tcp,
+            Io::Tls(tls) => tls.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Io::Tls(tls) => {
+                let result = Pin::new(tls).poll_read(cx, buf);
+                // A client that closes without a TLS farewell has closed all the same; bodies have their own ends.
+                let closed =
+                    matches!(&result, Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof);
+                if closed { Poll::Ready(Ok(())) } else { result }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Io::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Io::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Io::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsyncRead for FrontStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Poll::Ready(Err(e)) = this.poll_push(cx) {
+            return Poll::Ready(Err(e));
+        }
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let result = this.poll_fenced(cx, buf);
+        this.reader_waits = result.is_pending();
+        result
+    }
+}
+
+impl AsyncWrite for FrontStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.cork == Cork::Off && this.out.is_empty() {
+            return Pin::new(&mut this.io).poll_write(cx, buf);
+        }
+        if this.out.len() + buf.len() > CORK_BYTES {
+            ready!(this.poll_push(cx))?;
+            if buf.len() >= CORK_BYTES {
+                this.unflushed = true;
+                return Pin::new(&mut this.io).poll_write(cx, buf);
+            }
+        }
+        this.gather(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        match this.cork {
+            Cork::UntilRead if this.reader_waits => Poll::Ready(Ok(())),
+            Cork::UntilRead | Cork::UntilFlush => this.poll_push(cx),
+            Cork::Off => {
+                ready!(this.poll_push(cx))?;
+                Pin::new(&mut this.io).poll_flush(cx)
+            }
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_push(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for FrontStream {
+    async fn shutdown(&mut self) {
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.close()).await;
+        let _ = tokio::time::timeout(LINGER, self.linger()).await;
+    }
+}
+
+impl UniqueID for FrontStream {
+    fn id(&self) -> UniqueIDType {
+        self.io.tcp().as_raw_fd()
+    }
+}
+
+impl Ssl for FrontStream {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.is_http2().then_some(ALPN::H2)
+    }
+}
+
+impl Peek for FrontStream {}
+
+impl GetTimingDigest for FrontStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for FrontStream {
+    /// HTTP/2 streams have no way back to their connection but this one.
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        if !self.is_http2() {
+            return None;
+        }
+        let response = ResponseHeader::build(200, Some(0)).ok()?;
+        Some(Arc::new(ProxyDigest::new(Box::new(response), Some(Box::new(self.meta.clone())))))
+    }
+}
+
+impl GetSocketDigest for FrontStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.socket.clone())
+    }
+}
+
+impl fmt::Debug for FrontStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrontStream").field("listener", &self.meta.listener.name()).finish_non_exhaustive()
+    }
+}

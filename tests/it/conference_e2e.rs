@@ -1,0 +1,35 @@
+//! A conference in real browsers: everybody sees and hears everybody of their room, and nobody else.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::kit::process::Roomgate;
+use crate::kit::{browser, config};
+
+#[tokio::test]
+async fn everybody_sees_and_hears_their_room_and_nobody_else() {
+    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let screenshots = browser::screenshots();
+    let input = json!({
+        "base": format!("https://{}", roomgate.https()),
+        "admin": format!("http://{}/", roomgate.admin()),
+        "screenshots": screenshots,
+    });
+    let seen = browser::run("conference.mjs", &input, Duration::from_secs(150)).await;
+    for round in ["first", "last"] {
+        let pages = seen[round].as_array().unwrap();
+        assert_eq!(pages.len(), 5, "{seen}");
+        for page in pages {
+            let others = if page["room"] == "room-a" { 2 } else { 1 };
+            assert_eq!(page["rates"].as_object().unwrap().len(), others, "{page}");
+            eprintln!("{round}: {page}");
+        }
+    }
+    assert_eq!(seen["faults"], json!([]), "the pages logged faults");
+    for picture in ["call.png", "call-phone.png", "status.png"] {
+        let size = std::fs::metadata(screenshots.join(picture)).unwrap().len();
+        assert!(size > 5_000, "{picture} has {size} bytes: an empty page");
+    }
+    eprintln!("screenshots are in {}", screenshots.display());
+}

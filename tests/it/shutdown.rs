@@ -1,0 +1,112 @@
+//! SIGTERM: nothing new, a polite word to open streams, running requests finish, and an end within the deadline.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use rustix::process::Signal;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::kit::backends::Backend;
+use crate::kit::client::{Client, WebSocket};
+use crate::kit::conference::Participant;
+use crate::kit::config::{self, JITSI, Shards};
+use crate::kit::process::Roomgate;
+use crate::kit::{SOON, until, within};
+
+async fn close_code(socket: &mut WebSocket) -> Option<u16> {
+    within(SOON, "the socket closes", async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Close(frame))) => return frame.map(|frame| frame.code.into()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn requests_finish_and_tunnels_are_told() {
+    let backends = Backend::start_many(2).await;
+    let mut roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
+    roomgate.nodes_up().await;
+    let client = Client::of(roomgate.https());
+    let mut sockets = Vec::new();
+    for room in 0..20 {
+        let path = format!("/xmpp-websocket?room=r{room}");
+        let mut socket = client.websocket(JITSI, &path).await.unwrap();
+        within(SOON, "the node's name", socket.next()).await.unwrap().unwrap();
+        sockets.push(socket);
+    }
+    let mut idle = client.h1(JITSI).await.unwrap();
+    assert_eq!(idle.get("/some-room").await.unwrap().status, 200);
+    let (mut h1, mut h2) = (client.h1(JITSI).await.unwrap(), client.h2(JITSI).await.unwrap());
+    let slow = tokio::spawn(async move { (h1.get("/slow/1500/a").await, h2.get("/slow/1500/b").await) });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let told = Instant::now();
+    roomgate.signal(Signal::TERM);
+    for socket in &mut sockets {
+        assert_eq!(close_code(socket).await, Some(1001), "going away");
+    }
+    until(SOON, "nobody new is let in", || async {
+        match client.get(JITSI, "/another-room").await {
+            Err(_) => Ok(()),
+            Ok(answer) => Err(answer.status),
+        }
+    })
+    .await;
+    let (h1, _) = within(SOON, "the slow answers", slow).await.unwrap();
+    assert_eq!(h1.unwrap().status, 200, "a running request finishes");
+    let status = roomgate.exit(Duration::from_secs(8)).await;
+    eprintln!("ended {:?} after SIGTERM with {status}", told.elapsed());
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn participants_of_a_conference_are_told() {
+    let mut roomgate = Roomgate::start(&config::conference(2)).await;
+    let client = Client::of(roomgate.https());
+    let mut a = Participant::join(&client, "room", "a", 0).await.unwrap();
+    let mut b = Participant::join(&client, "room", "b", 0).await.unwrap();
+    roomgate.signal(Signal::TERM);
+    for one in [&mut a, &mut b] {
+        assert_eq!(one.closed().await.map(|frame| u16::from(frame.code)), Some(1001));
+    }
+    let status = roomgate.exit(SOON).await;
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn the_deadline_holds_against_what_does_not_end() {
+    let backends = Backend::start_many(1).await;
+    let config = Shards::of(&backends).with("shutdown: { deadline: 1s }\n").text();
+    let mut roomgate = Roomgate::start(&config).await;
+    roomgate.nodes_up().await;
+    let client = Client::of(roomgate.https());
+    let slow = tokio::spawn(async move { client.get(JITSI, "/slow/60000/a").await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let told = Instant::now();
+    roomgate.signal(Signal::TERM);
+    roomgate.exit(Duration::from_secs(4)).await;
+    assert!(told.elapsed() >= Duration::from_millis(900), "it waited: {:?}", told.elapsed());
+    assert!(slow.await.unwrap().is_err(), "the request was cut");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let backends = Backend::start_many(1).await;
+    let mut roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
+    roomgate.nodes_up().await;
+    let client = Client::of(roomgate.https());
+    let slow = tokio::spawn(async move { client.get(JITSI, "/slow/60000/a").await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    roomgate.signal(Signal::TERM);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let told = Instant::now();
+    roomgate.signal(Signal::TERM);
+    roomgate.exit(Duration::from_secs(3)).await;
+    eprintln!("ended {:?} after the second signal", told.elapsed());
+    slow.abort();
+}
