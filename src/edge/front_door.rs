@@ -27,7 +27,7 @@ use super::proxy::{Phases, new_proxy};
 use super::stream::{ConnMeta, Cork, FrontStream, Io};
 use super::tls::{CertificateTable, ListenerTls};
 use super::{EdgeError, Shared, h1};
-use crate::config::settings::{ListenerSettings, Name, Settings};
+use crate::config::settings::{ListenerLimits, ListenerSettings, Name, Settings};
 use crate::telemetry::metrics::EdgeMetrics;
 
 /// Connections that wait to be accepted, per socket; the kernel drops more.
@@ -61,6 +61,11 @@ impl ListenerState {
 
     pub(crate) fn settings(&self) -> Arc<ListenerSettings> {
         self.settings.load_full()
+    }
+
+    /// Deadlines and sizes as they are now.
+    pub(crate) fn limits(&self) -> ListenerLimits {
+        self.settings.load().limits.clone()
     }
 
     pub(crate) fn is_tls(&self) -> bool {
@@ -165,6 +170,12 @@ impl FrontDoor {
     }
 }
 
+impl Drop for FrontDoor {
+    fn drop(&mut self) {
+        self.accepting.cancel();
+    }
+}
+
 /// Bound on the open client connections of the process.
 #[derive(Debug)]
 struct OpenBound {
@@ -174,14 +185,10 @@ struct OpenBound {
 }
 
 impl OpenBound {
+    /// Takes the process's descriptor limit as it is now.
     fn new(metrics: EdgeMetrics) -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        // A connection may need a second descriptor, towards its node.
-        let open_max = limit.map_or(usize::MAX, |limit| {
-            let usable = limit.saturating_sub(DESCRIPTOR_RESERVE.min(limit / 2)) / 2;
-            usize::try_from(usable).unwrap_or(usize::MAX).max(1)
-        });
-        Self { open: AtomicUsize::new(0), open_max, metrics }
+        Self { open: AtomicUsize::new(0), open_max: open_max(limit), metrics }
     }
 
     fn enter(self: &Arc<Self>) -> Option<OpenConnection> {
@@ -194,6 +201,14 @@ impl OpenBound {
         self.metrics.connections_total.inc();
         Some(OpenConnection { bound: self.clone() })
     }
+}
+
+/// A connection may need a second descriptor, towards its node.
+fn open_max(descriptors: Option<u64>) -> usize {
+    descriptors.map_or(usize::MAX, |limit| {
+        let usable = limit.saturating_sub(DESCRIPTOR_RESERVE.min(limit / 2)) / 2;
+        usize::try_from(usable).unwrap_or(usize::MAX).max(1)
+    })
 }
 
 /// Counts one open client connection while it lives.
@@ -380,7 +395,7 @@ fn why(error: &io::Error) -> &'static str {
 
 /// Waits for the preface, which Pingora would wait for without a deadline, and hands over.
 async fn serve_http2(shard: &Arc<Shard>, mut stream: Box<FrontStream>) {
-    let limits = stream.meta().listener.settings().limits.clone();
+    let limits = stream.meta().listener.limits();
     let mut received = BytesMut::new();
     let preface = async {
         while received.len() < HTTP2_PREFACE.len() {
@@ -396,4 +411,50 @@ async fn serve_http2(shard: &Arc<Shard>, mut stream: Box<FrontStream>) {
     stream.put_back(received);
     stream.set_cork(Cork::UntilFlush);
     ServerApp::process_new(&shard.proxy, stream, &shard.shutdown).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn the_bound_leaves_a_reserve_of_descriptors() {
+        for (limit, expected) in
+            [(Some(20_000), 9936), (Some(1024), 448), (Some(100), 25), (Some(1), 1), (None, usize::MAX)]
+        {
+            assert_eq!(open_max(limit), expected, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn at_the_bound_a_connection_is_refused_and_counted() {
+        let metrics = Metrics::new().edge;
+        let bound = Arc::new(OpenBound { open: AtomicUsize::new(0), open_max: 2, metrics: metrics.clone() });
+        let first = bound.enter();
+        let second = bound.enter();
+        assert!(first.is_some() && second.is_some() && bound.enter().is_none());
+        assert_eq!(metrics.connections_refused.with_label_values(&["full"]).get(), 1);
+        drop(first);
+        assert!(bound.enter().is_some());
+        drop(second);
+        assert_eq!(metrics.connections.get(), 0);
+    }
+
+    #[test]
+    fn an_address_that_somebody_listens_on_is_not_shared() {
+        let taken = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (address, ours) = bind_shards(taken, 2).unwrap();
+        assert_eq!((address, ours.len()), (taken, 2));
+        assert!(bind_shards(taken, 2).is_err());
+    }
+
+    #[test]
+    fn an_unspecified_address_takes_both_families() {
+        let (address, _ours) = bind_shards("[::]:0".parse().unwrap(), 2).unwrap();
+        assert!(std::net::TcpStream::connect(("127.0.0.1", address.port())).is_ok());
+        if address.is_ipv6() {
+            assert!(std::net::TcpStream::connect(("::1", address.port())).is_ok());
+        }
+    }
 }

@@ -50,7 +50,7 @@ enum Next {
 }
 
 async fn next_head(shard: &Shard, stream: &mut FrontStream, received: &mut BytesMut) -> Next {
-    let limits = stream.meta().listener.settings().limits.clone();
+    let limits = stream.meta().listener.limits();
     if received.is_empty() {
         let first = tokio::select! {
             biased;

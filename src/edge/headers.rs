@@ -1,6 +1,4 @@
 //! Headers that this edge writes, and those of clients that it never lets through.
-//!
-//! Pure.
 
 use std::net::SocketAddr;
 

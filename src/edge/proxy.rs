@@ -124,9 +124,7 @@ impl Phases {
         let Some(host) = host_name(headers::host_of(session.req_header())) else {
             return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
         };
-        let Some(site) = ctx.settings.sites.find(&host).cloned() else {
-            return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
-        };
+        // Any name: who asks it decides whose name it is.
         if let Some(redirect) = &listener.redirect {
             let port = if redirect.port == 443 { String::new() } else { format!(":{}", redirect.port) };
             let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
@@ -134,6 +132,9 @@ impl Phases {
             let headers = [("Location", location.as_str())];
             return respond(session, ctx, StatusCode::PERMANENT_REDIRECT, &headers, "see HTTPS").await;
         }
+        let Some(site) = ctx.settings.sites.find(&host).cloned() else {
+            return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
+        };
         ctx.site = Some(site.clone());
         match find_room(&site, session.req_header()) {
             Ok(room) => {

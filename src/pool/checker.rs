@@ -176,9 +176,11 @@ async fn check_worker(node: Arc<Node>, worker: u8, workers: Arc<dyn WorkerProbe>
         let health = if worker < workers.workers() {
             workers.health(worker, now)
         } else {
-            Err(format!("this process has {} workers", workers.workers()))
+            Some(Err(format!("this process has {} workers", workers.workers())))
         };
-        node.set_embedded(health, now);
+        if let Some(health) = health {
+            node.set_embedded(health, now);
+        }
     }
 }
 

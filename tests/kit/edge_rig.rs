@@ -25,10 +25,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 
 /// Nothing in these tests takes longer than this.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Fails the test when the future does not end in time.
-pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(DEADLINE, future).await {
         Ok(output) => output,
         Err(_) => panic!("{what}: not within {DEADLINE:?}"),
@@ -36,7 +36,7 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     soon(what, async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -46,9 +46,9 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A node: an HTTP server that answers by path.
-pub struct TestNode {
-    pub name: String,
-    pub addr: SocketAddr,
+pub(crate) struct TestNode {
+    pub(crate) name: String,
+    pub(crate) addr: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
     bytes_in: Arc<AtomicUsize>,
@@ -56,7 +56,7 @@ pub struct TestNode {
 }
 
 impl TestNode {
-    pub async fn start(name: &str) -> Self {
+    pub(crate) async fn start(name: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let node = Self {
@@ -87,20 +87,20 @@ impl TestNode {
     }
 
     /// Heads of all requests so far, bodies behind them.
-    pub fn seen(&self) -> Vec<String> {
+    pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub fn bytes_in(&self) -> usize {
+    pub(crate) fn bytes_in(&self) -> usize {
         self.bytes_in.load(Ordering::Relaxed)
     }
 
     /// Stops listening and cuts every connection.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.accept.abort();
     }
 }
@@ -281,11 +281,11 @@ impl NodeConnection {
 }
 
 /// What a test wants of its edge.
-pub struct Plan {
-    pub limits: ListenerLimits,
-    pub timeouts: SiteTimeouts,
-    pub check: Option<CheckSettings>,
-    pub shutdown: Duration,
+pub(crate) struct Plan {
+    pub(crate) limits: ListenerLimits,
+    pub(crate) timeouts: SiteTimeouts,
+    pub(crate) check: Option<CheckSettings>,
+    pub(crate) shutdown: Duration,
 }
 
 impl Default for Plan {
@@ -310,15 +310,15 @@ impl Default for Plan {
 
 /// A running edge: a TLS listener `https`, a plain one `http`, a redirecting one `redirect`; the sites
 /// `jitsi.test` (Jitsi) and `plain.test` (rule `?room=`).
-pub struct Rig {
-    pub edge: Edge,
-    pub pools: Pools,
-    pub rooms: Rooms,
-    pub tasks: Tasks,
-    pub metrics: Metrics,
+pub(crate) struct Rig {
+    pub(crate) edge: Edge,
+    pub(crate) pools: Pools,
+    pub(crate) rooms: Rooms,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Metrics,
 }
 
-pub fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
+pub(crate) fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
     let nodes = nodes
         .iter()
         .map(|node| {
@@ -376,12 +376,12 @@ pub fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
 }
 
 impl Rig {
-    pub fn start(plan: &Plan, nodes: &[&TestNode]) -> Self {
+    pub(crate) fn start(plan: &Plan, nodes: &[&TestNode]) -> Self {
         Self::start_with(settings_of(plan, nodes), |_, _| None)
     }
 
     /// Starts with given settings, and an SFU if `sfu` makes one.
-    pub fn start_with(settings: Settings, sfu: impl FnOnce(&Metrics, &Tasks) -> Option<Sfu>) -> Self {
+    pub(crate) fn start_with(settings: Settings, sfu: impl FnOnce(&Metrics, &Tasks) -> Option<Sfu>) -> Self {
         let settings = Arc::new(settings);
         let metrics = Metrics::new();
         let pools = Pools::new(metrics.pool.clone());
@@ -398,20 +398,20 @@ impl Rig {
         Self { edge, pools, rooms, tasks, metrics }
     }
 
-    pub fn addr(&self, listener: &str) -> SocketAddr {
+    pub(crate) fn addr(&self, listener: &str) -> SocketAddr {
         self.edge.local_addr(listener).unwrap()
     }
 
-    pub async fn plain(&self) -> TcpStream {
+    pub(crate) async fn plain(&self) -> TcpStream {
         TcpStream::connect(self.addr("http")).await.unwrap()
     }
 
-    pub async fn tls(&self, alpn: &str) -> TlsStream<TcpStream> {
+    pub(crate) async fn tls(&self, alpn: &str) -> TlsStream<TcpStream> {
         tls_connect(self.addr("https"), "jitsi.test", alpn).await
     }
 
     /// Sends bytes on a fresh plain connection and returns all that comes back until it is closed.
-    pub async fn raw(&self, bytes: &[u8]) -> String {
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.plain().await;
         let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();
@@ -419,12 +419,12 @@ impl Rig {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         assert_eq!(self.tasks.drain(DEADLINE).await, 0, "tasks were still running");
     }
 }
 
-pub async fn tls_connect(addr: SocketAddr, name: &str, alpn: &str) -> TlsStream<TcpStream> {
+pub(crate) async fn tls_connect(addr: SocketAddr, name: &str, alpn: &str) -> TlsStream<TcpStream> {
     let mut config =
         rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -440,7 +440,7 @@ pub async fn tls_connect(addr: SocketAddr, name: &str, alpn: &str) -> TlsStream<
 }
 
 /// Reads one HTTP/1.1 answer with a `Content-Length`; returns head and body.
-pub async fn read_answer<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> (String, Vec<u8>) {
+pub(crate) async fn read_answer<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> (String, Vec<u8>) {
     soon("an answer", async {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -460,7 +460,7 @@ pub async fn read_answer<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> (St
 }
 
 /// Opens a WebSocket through a stream that is connected already.
-pub async fn websocket<S>(stream: S, url: &str) -> WebSocketStream<S>
+pub(crate) async fn websocket<S>(stream: S, url: &str) -> WebSocketStream<S>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
