@@ -95,7 +95,7 @@ async fn a_connection_that_breaks_is_a_participant_who_left() {
     let ben = Participant::join(&client, "room", "Ben", 0).await.unwrap();
     let gone = ben.you.clone();
     // Who comes and goes within one batch is not told of at all.
-    assert_eq!(ids(&ada.hear("joined").await.unwrap()), [gone.clone()]);
+    assert_eq!(ids(&ada.hear("joined").await.unwrap()), std::slice::from_ref(&gone));
     drop(ben);
     assert_eq!(ids(&ada.hear("left").await.unwrap()), [gone]);
     drop(ada);
