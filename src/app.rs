@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::settings::{Name, Settings};
 use crate::config::{self, Fault, Faults, Loaded};
 use crate::edge::{Edge, EdgeParts};
-use crate::pool::{Checker, Node, NodeState, Pools, Target, WorkerProbe};
+use crate::pool::{Checker, Node, NodeState, OnDown, Pools, Target, WorkerProbe};
 use crate::rooms::Rooms;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
@@ -217,7 +217,7 @@ impl App {
 }
 
 /// What happens to rooms when their node goes down.
-fn re_place(rooms: Rooms) -> Arc<dyn Fn(&Arc<Node>) + Send + Sync> {
+fn re_place(rooms: Rooms) -> OnDown {
     Arc::new(move |node| {
         let moved = rooms.node_down(node, clock::now());
         tracing::warn!(pool = %node.pool, node = %node.name, why = node.why(), rooms = moved, "node is down, its rooms are placed anew");
