@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-#[expect(unreachable_pub, reason = "the fuzz targets reach it from their own crate")]
 #[path = "../fuzz/targets.rs"]
 mod targets;
 

@@ -245,11 +245,11 @@ fn clients_through(limits: WorkerLimits, tries: u32) -> (usize, Vec<WorkerReport
     (through, reports)
 }
 
-/// The last datagram that a client got, and from where.
-type Heard = Option<(Vec<u8>, SocketAddr)>;
+/// A client and what it heard last.
+type Heard<'a> = (&'a (Client, String), Option<(Vec<u8>, SocketAddr)>);
 
 /// Lets all clients ask at once, up to `tries` times each, and returns what each one heard last.
-fn exchange<T>(clients: &[T], tries: u32, ask: impl Fn(&T)) -> Vec<(&(Client, String), Heard)>
+fn exchange<T>(clients: &[T], tries: u32, ask: impl Fn(&T)) -> Vec<Heard<'_>>
 where
     T: std::borrow::Borrow<(Client, String)>,
 {
@@ -518,9 +518,7 @@ fn full_command_queue_refuses() {
     let (entered, inside) = mpsc::channel();
     let stall = move || {
         entered.send(()).unwrap();
-        {
-            let _ = released.recv_timeout(PATIENCE);
-        };
+        let _ = released.recv_timeout(PATIENCE);
     };
     worker.run_on(Box::new(stall)).unwrap();
     inside.recv_timeout(PATIENCE).unwrap();
