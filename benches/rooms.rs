@@ -14,6 +14,10 @@ use roomgate::pool::Pools;
 use roomgate::rooms::{RequestView, RoomId, RoomKey, Rooms, room_of};
 use roomgate::telemetry::metrics::Metrics;
 
+/// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROOMS: u32 = 1_000_000;
 const HOT: u32 = 10_000;
 

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::settings::{Name, Settings};
 use crate::config::{self, Fault, Faults, Loaded};
 use crate::edge::{Edge, EdgeParts};
-use crate::pool::{Checker, Node, Pools, WorkerProbe};
+use crate::pool::{Checker, Node, NodeState, Pools, Target, WorkerProbe};
 use crate::rooms::Rooms;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
@@ -88,7 +88,7 @@ impl App {
     /// # Errors
     ///
     /// A socket that cannot be bound, a thread that cannot be started, a certificate that cannot be used.
-    pub fn start(loaded: Loaded, origin: Origin) -> anyhow::Result<Arc<Self>> {
+    pub async fn start(loaded: Loaded, origin: Origin) -> anyhow::Result<Arc<Self>> {
         let warnings: Vec<String> = loaded.warnings.iter().map(Fault::one_line).collect();
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -138,11 +138,13 @@ impl App {
             metrics,
             tasks,
         });
+        app.metrics.process.say_build(app.started.edge.name.as_deref().unwrap_or_default());
         app.metrics.config.generation.set(1);
         app.metrics.config.last_reload_ok.set(1);
         app.reload_when_asked(&loaded.text)?;
         let view = Arc::clone(&app) as Arc<dyn AdminView>;
         let admin = Admin::start(&app.started.admin, view, app.metrics.admin.clone(), &app.tasks)?;
+        app.workers_tested().await;
         app.say_ready(&admin);
         Ok(app)
     }
@@ -175,6 +177,21 @@ impl App {
     fn listeners(&self) -> Vec<(Name, SocketAddr)> {
         let names = self.started.listeners.keys();
         names.filter_map(|name| Some((name.clone(), self.edge.local_addr(name)?))).collect()
+    }
+
+    /// Waits until each worker has been tested, at most [`FIRST_TEST_MAX`]: "ready" means that a room can open.
+    async fn workers_tested(&self) {
+        let untested = |node: &Arc<Node>| {
+            matches!(node.target, Target::Embedded { .. }) && node.state() == NodeState::Starting
+        };
+        let wait = async {
+            while self.pools.all().iter().any(|pool| pool.nodes.iter().any(untested)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(FIRST_TEST_MAX, wait).await.is_err() {
+            tracing::warn!("the workers' first self-test has not ended; /readyz will tell");
+        }
     }
 
     fn say_ready(&self, admin: &Admin) {
@@ -229,3 +246,6 @@ impl EndSignals {
         }
     }
 }
+
+/// Two self-tests that end at their deadline, and some.
+const FIRST_TEST_MAX: Duration = Duration::from_secs(6);

@@ -105,16 +105,19 @@ impl WorkerProbe for Probe {
         self.workers.count()
     }
 
-    fn health(&self, worker: u8, now: Instant) -> Result<(), String> {
-        let handle = self.workers.handle(worker).ok_or_else(|| format!("there is no worker {worker}"))?;
+    fn health(&self, worker: u8, now: Instant) -> Option<Result<(), String>> {
+        let Some(handle) = self.workers.handle(worker) else {
+            return Some(Err(format!("there is no worker {worker}")));
+        };
         if !handle.is_running() {
-            return Err("its thread has ended".to_owned());
+            return Some(Err("its thread has ended".to_owned()));
         }
         let age = handle.heartbeat_age(now);
         if age > STALL {
-            return Err(format!("no heartbeat for {} ms", age.as_millis()));
+            return Some(Err(format!("no heartbeat for {} ms", age.as_millis())));
         }
-        self.selftest.health(worker)
+        let last = self.selftest.last(worker)?;
+        last.at.map(|_| last.outcome.clone())
     }
 }
 

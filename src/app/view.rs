@@ -145,6 +145,7 @@ impl AdminView for App {
     }
 
     fn registry(&self) -> &Registry {
+        self.metrics.process.tasks.set(i64::try_from(self.tasks.running()).unwrap_or(i64::MAX));
         &self.metrics.registry
     }
 }

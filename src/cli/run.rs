@@ -34,7 +34,7 @@ pub fn run(args: RunArgs, err: &mut dyn Write) -> Exit {
         }
     };
     let ended = runtime.block_on(async {
-        let app = App::start(loaded, origin)?;
+        let app = App::start(loaded, origin).await?;
         app.run_until_signalled().await
     });
     runtime.shutdown_background();

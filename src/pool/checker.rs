@@ -142,7 +142,7 @@ async fn check_http(node: Arc<Node>, check: CheckSettings) {
     let Target::Http { host, port } = &node.target else { return };
     // A new node waits for its first pass, so the first check comes soon; spread, so that a reload with a thousand
     // nodes does not ask all of them at once.
-    tokio::time::sleep(check.every.mul_f64(rand::random_range(0.0..JITTER))).await;
+    tokio::time::sleep(check.every.min(FIRST_CHECK_MAX).mul_f64(rand::random_range(0.0..JITTER))).await;
     loop {
         let started = clock::now();
         let outcome = probe::http::check(host, *port, &check.path, check.timeout).await;
@@ -176,9 +176,11 @@ async fn check_worker(node: Arc<Node>, worker: u8, workers: Arc<dyn WorkerProbe>
         let health = if worker < workers.workers() {
             workers.health(worker, now)
         } else {
-            Err(format!("this process has {} workers", workers.workers()))
+            Some(Err(format!("this process has {} workers", workers.workers())))
         };
-        node.set_embedded(health, now);
+        if let Some(health) = health {
+            node.set_embedded(health, now);
+        }
     }
 }
 
@@ -206,6 +208,8 @@ fn jittered(every: Duration) -> Duration {
     every.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))
 }
 
+/// A node whose checks are far apart still gets its first one at once: it serves nobody before.
+const FIRST_CHECK_MAX: Duration = Duration::from_secs(10);
 /// A tenth to either side, so that edges and nodes do not march in step.
 const JITTER: f64 = 0.1;
 

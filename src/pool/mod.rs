@@ -157,11 +157,9 @@ pub trait WorkerProbe: Send + Sync {
     /// Returns the number of workers.
     fn workers(&self) -> u8;
 
-    /// Returns whether a worker can host rooms, or why not.
-    ///
-    /// # Errors
-    /// The reason, in words for the operator.
-    fn health(&self, worker: u8, now: Instant) -> Result<(), String>;
+    /// Returns whether a worker can host rooms, or why not in words for the operator; `None` as long as it has not
+    /// been tested.
+    fn health(&self, worker: u8, now: Instant) -> Option<Result<(), String>>;
 }
 
 type Snapshot = BTreeMap<Name, Arc<Pool>>;

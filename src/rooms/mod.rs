@@ -181,7 +181,7 @@ impl Rooms {
                 scope: Arc::clone(&placement.rest.id.scope),
                 key: placement.rest.id.key.clone(),
                 node: Arc::clone(&placement.seat.node.name),
-                holds: placement.holds,
+                holds: placement.rest.holds,
                 since: placement.rest.since,
                 touched: placement.touched,
             }));
@@ -456,6 +456,11 @@ const SWEEP_EVERY: Duration = Duration::from_millis(250);
 mod tests {
     use super::*;
     use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn what_a_request_reads_of_a_room_is_one_line_of_the_cache() {
+        assert_eq!(std::mem::size_of::<(RoomHash, table::Placement<RoomId, TakenSeat>)>(), 64);
+    }
 
     #[test]
     fn long_and_short_names_hash_alike_and_parts_do_not_run_together() {

@@ -59,14 +59,12 @@ pub(super) struct Table<I, S> {
     last_grant: Grant,
 }
 
-/// One room's place: what each request reads, small so that many fit into the caches, and the rest.
+/// One room's place: what each request reads, and the rest. With its key it is 64 bytes, one line of the cache.
 #[derive(Debug)]
 pub(super) struct Placement<I, S> {
     pub(super) seat: S,
-    pub(super) grant: Grant,
     /// The last touch, or the end of the last hold.
     pub(super) touched: Instant,
-    pub(super) holds: u32,
     pub(super) rest: Box<Rest<I>>,
 }
 
@@ -74,6 +72,8 @@ pub(super) struct Placement<I, S> {
 #[derive(Debug)]
 pub(super) struct Rest<I> {
     pub(super) id: I,
+    grant: Grant,
+    pub(super) holds: u32,
     /// When the room first got a place.
     pub(super) since: Instant,
     /// How long it stands unused: its pool's linger when it was last granted or held.
@@ -120,7 +120,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
                 return Some(Placed {
                     seat: placement.seat.clone(),
                     granted: Granted::Known,
-                    grant: Some(placement.grant),
+                    grant: Some(placement.rest.grant),
                     fallen: None,
                     was_held: false,
                 });
@@ -152,10 +152,15 @@ impl<I: Clone, S: Seat> Table<I, S> {
         self.last_grant += 1;
         let mut placement = Placement {
             seat: seat.clone(),
-            grant: self.last_grant,
             touched: now,
-            holds: 0,
-            rest: Box::new(Rest { id: id.clone(), since: now, linger, due: None }),
+            rest: Box::new(Rest {
+                id: id.clone(),
+                grant: self.last_grant,
+                holds: 0,
+                since: now,
+                linger,
+                due: None,
+            }),
         };
         Self::arm(&mut self.queue, hash, &mut placement);
         self.placements.insert(hash, placement);
@@ -170,27 +175,27 @@ impl<I: Clone, S: Seat> Table<I, S> {
 
     /// Adds a hold to a grant that [`Table::place`] just returned. Returns whether it is the first.
     pub(super) fn hold(&mut self, hash: RoomHash, grant: Grant) -> bool {
-        let Some(placement) = self.placements.get_mut(&hash).filter(|p| p.grant == grant) else {
+        let Some(placement) = self.placements.get_mut(&hash).filter(|p| p.rest.grant == grant) else {
             debug_assert!(false, "a hold follows its grant under one lock");
             return false;
         };
-        placement.holds += 1;
-        placement.holds == 1
+        placement.rest.holds += 1;
+        placement.rest.holds == 1
     }
 
     /// Ends a hold; the room lingers from now. Returns whether it was the last. A hold of an older grant changes
     /// nothing.
     pub(super) fn release(&mut self, hash: RoomHash, grant: Grant, now: Instant) -> bool {
-        let Some(placement) = self.placements.get_mut(&hash).filter(|p| p.grant == grant) else {
+        let Some(placement) = self.placements.get_mut(&hash).filter(|p| p.rest.grant == grant) else {
             return false;
         };
-        debug_assert!(placement.holds > 0, "each hold is released once");
-        placement.holds = placement.holds.saturating_sub(1);
+        debug_assert!(placement.rest.holds > 0, "each hold is released once");
+        placement.rest.holds = placement.rest.holds.saturating_sub(1);
         placement.touched = placement.touched.max(now);
-        if placement.holds == 0 {
+        if placement.rest.holds == 0 {
             Self::arm(&mut self.queue, hash, placement);
         }
-        placement.holds == 0
+        placement.rest.holds == 0
     }
 
     /// Seats anew all rooms whose seat has fallen and is `theirs`. `pick` chooses for a room; a room for which it finds
@@ -229,7 +234,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
                 continue;
             };
             placement.rest.due = None;
-            if placement.holds > 0 {
+            if placement.rest.holds > 0 {
                 // The end of the last hold puts it back.
                 continue;
             }
@@ -269,9 +274,9 @@ impl<I, S> Placement<I, S> {
     }
 
     fn reseat(&mut self, seat: S, grant: Grant, linger: Duration, now: Instant) -> (S, bool) {
-        let was_held = self.holds > 0;
-        self.grant = grant;
-        self.holds = 0;
+        let was_held = self.rest.holds > 0;
+        self.rest.grant = grant;
+        self.rest.holds = 0;
         self.touched = self.touched.max(now);
         self.rest.linger = linger;
         (std::mem::replace(&mut self.seat, seat), was_held)
@@ -368,7 +373,7 @@ mod tests {
         }
 
         fn holds(&self, room: u128) -> u32 {
-            self.table.placements[&room].holds
+            self.table.placements[&room].rest.holds
         }
     }
 

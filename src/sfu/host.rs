@@ -4,7 +4,9 @@
 //! session, decided about once, and queued at each receiver's; receivers are driven once per batch, when the worker
 //! calls [`Host::handle_timeout`]. Each session has one deadline in a heap: nobody is ticked because of others.
 
-use std::collections::{BTreeMap, HashMap};
+mod routing;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +20,8 @@ use super::forward::{Incoming, StreamKey, Verdict};
 use super::offer::{IceCredentials, Offer, OfferFault};
 use super::room::{PAGE, Room, RoomRef};
 use super::session::{Ended, Engine, Happened, Minted, Packet, Session};
-use super::signalling::message::{
-    Lines, Participant, ServerMessage, Slot, SlotSource, Source, SourceState, Track,
-};
-use super::slots::{Kind, Line, Offered, assign, lines_for};
+use super::signalling::message::{Lines, Participant, ServerMessage, Source, SourceState, Track};
+use super::slots::Kind;
 use super::timers::Timers;
 use crate::media::WorkerIdentity;
 use crate::media::host::{Datagram, Host, Outbox, SessionKey};
@@ -216,7 +216,7 @@ impl SfuHost {
             .map(Seat::describe)
             .collect();
         let known = self.room_mut(room).map_or(0, |r| r.on_joined(place, is_listed));
-        let lines = self.lines_needed(room, place);
+        let lines = self.lines_for_new(&members);
         if let Some(seat) = self.seat_mut(place) {
             seat.known = known;
             seat.asked = lines;
@@ -330,7 +330,7 @@ impl SfuHost {
             *seats = Some(seat);
         }
         if let Some(room) = self.room_mut(room) {
-            room.on_changed(place, is_listed && has_changed);
+            room.on_lines_changed(place, is_listed && has_changed);
         }
         self.stir(room);
         self.settle(place);
@@ -516,167 +516,6 @@ impl SfuHost {
         }
         self.happened = happened;
     }
-
-    // --- rooms ---
-
-    fn stir(&mut self, room: u32) {
-        let now = self.now;
-        let due = self.room_mut(room).and_then(|r| r.due(now));
-        self.room_timers.set(room, due);
-    }
-
-    /// Tells everybody in a room what happened and points their lines at whom they are to see.
-    fn batch(&mut self, number: u32, now: Instant) {
-        let Some(mut room) = self.rooms.get_mut(number as usize).and_then(Option::take) else { return };
-        room.open_batch(now);
-        self.tell(&room);
-        let known = room.close_batch();
-        for member in &room.members {
-            if let Some(seat) = self.seat_mut(*member) {
-                seat.known = known;
-            }
-        }
-        self.route(&room, now);
-        let members = room.members.clone();
-        if let Some(rooms) = self.rooms.get_mut(number as usize) {
-            *rooms = Some(room);
-        }
-        for member in members {
-            self.ask_lines(number, member);
-        }
-    }
-
-    fn tell(&mut self, room: &Room) {
-        let describe = |place| self.seat(place).map(Seat::describe);
-        let common = room.tell(u32::MAX, 0).messages(describe);
-        let mut slow = Vec::new();
-        for member in &room.members {
-            let Some(seat) = self.seat(*member).filter(|seat| seat.role.hears()) else { continue };
-            let is_taken = if room.shares(*member, seat.known) {
-                common.iter().all(|message| seat.notify(Notice::Message(Arc::clone(message))))
-            } else {
-                let own = room.tell(*member, seat.known).messages(describe);
-                own.into_iter().all(|message| seat.notify(Notice::Message(message)))
-            };
-            if !is_taken {
-                slow.push(*member);
-            }
-        }
-        self.ended.append(&mut slow);
-    }
-
-    /// Points all receive lines of a room at sources, and the sources back at them.
-    fn route(&mut self, room: &Room, now: Instant) {
-        let mut offered = Vec::new();
-        let mut owners: BTreeMap<u64, (u32, usize, Source)> = BTreeMap::new();
-        for member in &room.members {
-            let Some(session) = self.session_mut(*member) else { continue };
-            for (index, line) in session.sources.iter_mut().enumerate() {
-                line.receivers.clear();
-                offered.push((line.source, Offered { source: line.number, owner: *member, kind: line.kind }));
-                owners.insert(line.number, (*member, index, line.source));
-            }
-        }
-        // Screens are what everybody is there to look at. The sort is stable: otherwise the order of coming.
-        offered.sort_by_key(|(source, _)| *source != Source::Screen);
-        let offered: Vec<Offered> = offered.into_iter().map(|(_, offered)| offered).collect();
-
-        let mut wanted = Vec::new();
-        let mut receivers = Vec::new();
-        for member in &room.members {
-            let only = match self.seat(*member).map(|seat| &seat.role) {
-                Some(Role::Viewer { only: Some(id) }) => {
-                    let named = |place: &&u32| self.seat(**place).is_some_and(|seat| seat.id == *id);
-                    Some(room.members.iter().find(named).copied().unwrap_or(u32::MAX))
-                }
-                Some(Role::Viewer { only: None } | Role::Talker | Role::Ingest) | None => None,
-            };
-            let Some(session) = self.session_mut(*member) else { continue };
-            let lines: Vec<Line> =
-                session.slots.iter().map(|slot| Line { kind: slot.kind, from: slot.from }).collect();
-            let changes = assign(&lines, &offered, *member, only);
-            for (index, from) in &changes {
-                let slot = &mut session.slots[*index];
-                slot.from = *from;
-                slot.rewriter.stop();
-                wanted.extend(from.iter().copied());
-            }
-            let carried = session.slots.iter().enumerate();
-            receivers.extend(carried.filter_map(|(index, slot)| Some((slot.from?, *member, index))));
-            self.announce(*member, &changes, &owners);
-        }
-        for (number, receiver, slot) in receivers {
-            let Some((owner, line, _)) = owners.get(&number) else { continue };
-            if let Some(line) = self.session_mut(*owner).and_then(|s| s.sources.get_mut(*line)) {
-                line.receivers.push((receiver, slot));
-            }
-        }
-        wanted.sort_unstable();
-        wanted.dedup();
-        for number in wanted {
-            if let Some((owner, line, _)) = owners.get(&number) {
-                self.want_keyframe(*owner, *line, None, now);
-            }
-        }
-    }
-
-    /// Tells a participant which of their lines carry somebody else now.
-    fn announce(
-        &mut self,
-        place: u32,
-        changes: &[(usize, Option<u64>)],
-        owners: &BTreeMap<u64, (u32, usize, Source)>,
-    ) {
-        let Some(seat) = self.seat(place).filter(|seat| seat.role.hears() && !changes.is_empty()) else {
-            return;
-        };
-        let Some(session) = &seat.session else { return };
-        let from = |number: u64| {
-            let (owner, _, source) = owners.get(&number)?;
-            Some(SlotSource { participant: self.seat(*owner)?.id.clone(), source: *source })
-        };
-        let slots = changes
-            .iter()
-            .filter_map(|(index, number)| {
-                Some(Slot { mid: session.slots.get(*index)?.name.clone(), from: number.and_then(from) })
-            })
-            .collect();
-        if !seat.notify(Notice::Message(Arc::new(ServerMessage::Slots { slots }))) {
-            self.ended.push(place);
-        }
-    }
-
-    /// Asks a participant for more lines when the room has outgrown theirs.
-    fn ask_lines(&mut self, room: u32, place: u32) {
-        let needed = self.lines_needed(room, place);
-        let Some(seat) = self.seat_mut(place).filter(|seat| seat.role.hears()) else { return };
-        let Some(session) = &seat.session else { return };
-        let present = |kind: Kind| session.slots.iter().filter(|slot| slot.kind == kind).count();
-        let is_short = |kind, needed: u16| present(kind) < usize::from(needed);
-        let is_more = needed.audio > seat.asked.audio || needed.video > seat.asked.video;
-        if is_more && (is_short(Kind::Audio, needed.audio) || is_short(Kind::Video, needed.video)) {
-            seat.asked = needed;
-            if !seat.notify(Notice::Message(Arc::new(ServerMessage::Lines { lines: needed }))) {
-                self.ended.push(place);
-            }
-        }
-    }
-
-    fn lines_needed(&self, room: u32, place: u32) -> Lines {
-        let (mut audio, mut video) = (0, 0);
-        let members = self.rooms.get(room as usize).and_then(Option::as_ref).map(|room| &room.members);
-        for member in members.into_iter().flatten().filter(|member| **member != place) {
-            for line in
-                self.seat(*member).and_then(|seat| seat.session.as_ref()).iter().flat_map(|s| &s.sources)
-            {
-                match line.kind {
-                    Kind::Audio => audio += 1,
-                    Kind::Video => video += 1,
-                }
-            }
-        }
-        Lines { audio: lines_for(audio, AUDIO_LINES_MAX), video: lines_for(video, VIDEO_LINES_MAX) }
-    }
 }
 
 impl Host for SfuHost {
@@ -749,7 +588,7 @@ impl Host for SfuHost {
                 }
                 let (room, is_listed) = (seat.room, seat.role.is_listed());
                 if let Some(room) = self.room_mut(room) {
-                    room.on_changed(place, is_listed);
+                    room.on_muted(place, is_listed);
                 }
                 self.stir(room);
             }
@@ -862,9 +701,6 @@ fn random_text(chars: usize) -> String {
 
 /// Default bound of one room.
 const ROOM_PARTICIPANTS_MAX: u32 = 500;
-/// Receive lines that are asked for at most; with the client's own they stay below `LINES_MAX`.
-const AUDIO_LINES_MAX: u16 = 120;
-const VIDEO_LINES_MAX: u16 = 128;
 /// Rounds of sending in one turn: sending may make others want to send.
 const ROUNDS_MAX: usize = 4;
 const KEY_MASK: u64 = (1 << 40) - 1;
@@ -872,5 +708,7 @@ const KEY_MASK: u64 = (1 << 40) - 1;
 const PWD_CHARS: usize = 30;
 const ID_CHARS: usize = 12;
 
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod tests;

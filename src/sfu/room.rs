@@ -33,6 +33,7 @@ pub(super) struct Room {
     number: u64,
     told: Option<Instant>,
     stirred: bool,
+    unrouted: bool,
 }
 
 /// Packets and bytes since the last report.
@@ -78,6 +79,7 @@ impl Room {
             number: 0,
             told: None,
             stirred: false,
+            unrouted: false,
         }
     }
 
@@ -97,17 +99,29 @@ impl Room {
     pub(super) fn on_left(&mut self, place: u32, id: &str, listed: bool) {
         self.members.retain(|member| *member != place);
         self.stirred = true;
+        self.unrouted = true;
         if listed {
             self.note(Item::Left { place, id: id.to_owned() });
         }
     }
 
-    /// Notes that what a participant sends, or its lines, changed.
-    pub(super) fn on_changed(&mut self, place: u32, listed: bool) {
+    /// Notes that a participant has other lines than before; `tell`: that others are to hear of it.
+    pub(super) fn on_lines_changed(&mut self, place: u32, tell: bool) {
+        self.unrouted = true;
+        self.on_muted(place, tell);
+    }
+
+    /// Notes that a participant muted something, or not any more.
+    pub(super) fn on_muted(&mut self, place: u32, tell: bool) {
         self.stirred = true;
-        if listed {
+        if tell {
             self.note(Item::Changed(place));
         }
+    }
+
+    /// Returns, once, whether lines are to be pointed anew.
+    pub(super) fn take_unrouted(&mut self) -> bool {
+        std::mem::take(&mut self.unrouted)
     }
 
     fn note(&mut self, item: Item) -> u64 {
@@ -218,7 +232,7 @@ mod tests {
         let mut room = room();
         let one = room.on_joined(1, true);
         let two = room.on_joined(2, true);
-        room.on_changed(1, true);
+        room.on_muted(1, true);
         assert_eq!(room.tell(1, one), told(&[2], &[], &[]));
         assert_eq!(room.tell(2, two), told(&[], &[], &[1]));
         assert_eq!(room.tell(9, 0), told(&[1, 2], &[], &[]));
@@ -240,7 +254,7 @@ mod tests {
         let mut room = room();
         room.on_joined(1, true);
         room.close_batch();
-        room.on_changed(1, true);
+        room.on_muted(1, true);
         room.on_left(1, "a", true);
         room.on_joined(1, true);
         assert_eq!(room.tell(9, 1), told(&[1], &["a"], &[]));

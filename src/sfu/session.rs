@@ -170,6 +170,7 @@ pub(super) struct Session {
     // Packets wait for `flush`.
     dirty: bool,
     ended: Option<Ended>,
+    ssrcs_seen: u32,
     /// Keyframe requests sent to the client, taken by the host.
     pub(super) keyframes_asked: u64,
     #[cfg(test)]
@@ -233,6 +234,7 @@ impl Session {
             connected: false,
             dirty: true,
             ended: None,
+            ssrcs_seen: 0,
             keyframes_asked: 0,
             #[cfg(test)]
             injected: None,
@@ -655,6 +657,12 @@ impl Session {
                 });
                 let (mid, rid) = stream.ok().flatten()?;
                 let line = self.sources.iter().position(|s| s.mid == mid)?;
+                // The engine keeps something of each SSRC for good.
+                self.ssrcs_seen += 1;
+                if self.ssrcs_seen > SSRCS_SEEN_MAX {
+                    self.ended = Some(Ended::Engine);
+                    return None;
+                }
                 let source = &mut self.sources[line];
                 // A layer has one SSRC at a time: the new one takes the place of the old.
                 source.rids.retain(|(_, known)| *known != rid);
@@ -756,6 +764,8 @@ const RTX_PACKETS: usize = 512;
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// From the first offer to the first integrity-checked STUN request at the latest.
 pub(super) const SETUP_MAX: Duration = Duration::from_secs(30);
+/// SSRCs that one session may come with in its life; a client that takes so many is not one.
+const SSRCS_SEEN_MAX: u32 = 1024;
 /// Client addresses remembered.
 const PATHS_MAX: usize = 8;
 /// Keys of one session; at more, the oldest ends at once.

@@ -3,7 +3,7 @@
 //! Pure. A line that carries somebody keeps them for as long as they are there: pictures do not jump about when
 //! others come and go. A freed line takes the next one in the room's order.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Audio or video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,50 +34,60 @@ pub(super) struct Line {
     pub(super) from: Option<u64>,
 }
 
-/// Returns what changes: the index of each line that is to carry something else, and what.
-///
-/// `only` limits the receiver to one participant's sources.
-pub(super) fn assign(
-    lines: &[Line],
-    offered: &[Offered],
-    receiver: u32,
-    only: Option<u32>,
-) -> Vec<(usize, Option<u64>)> {
-    let wanted = |o: &&Offered| o.owner != receiver && only.is_none_or(|only| only == o.owner);
-    let present: BTreeSet<u64> = offered.iter().filter(wanted).map(|o| o.source).collect();
-    let carried: BTreeSet<u64> =
-        lines.iter().filter_map(|line| line.from).filter(|s| present.contains(s)).collect();
-    let next = |kind: Kind, after: &mut usize| {
-        let found = offered[*after..]
-            .iter()
-            .position(|o| wanted(&o) && o.kind == kind && !carried.contains(&o.source));
-        match found {
-            Some(at) => {
-                let source = offered[*after + at].source;
-                *after += at + 1;
-                Some(source)
-            }
-            None => {
-                *after = offered.len();
-                None
-            }
-        }
-    };
-    let (mut audio, mut video) = (0, 0);
-    let mut changes = Vec::new();
-    for (index, line) in lines.iter().enumerate() {
-        if line.from.is_some_and(|source| carried.contains(&source)) {
-            continue;
-        }
-        let source = match line.kind {
-            Kind::Audio => next(Kind::Audio, &mut audio),
-            Kind::Video => next(Kind::Video, &mut video),
-        };
-        if source != line.from {
-            changes.push((index, source));
-        }
+/// All sources of a room, in the order in which lines are given out.
+#[derive(Clone, Debug)]
+pub(super) struct Offering {
+    list: Vec<Offered>,
+    index: BTreeMap<u64, usize>,
+}
+
+impl Offering {
+    /// Takes the sources of a room.
+    pub(super) fn new(list: Vec<Offered>) -> Self {
+        let index = list.iter().enumerate().map(|(index, offered)| (offered.source, index)).collect();
+        Self { list, index }
     }
-    changes
+
+    /// Returns what changes for one receiver: the index of each line that is to carry something else, and what.
+    ///
+    /// `only` limits the receiver to one participant's sources.
+    pub(super) fn assign(
+        &self,
+        lines: &[Line],
+        receiver: u32,
+        only: Option<u32>,
+    ) -> Vec<(usize, Option<u64>)> {
+        let wanted = |o: &Offered| o.owner != receiver && only.is_none_or(|only| only == o.owner);
+        let mut carried = vec![false; self.list.len()];
+        let mut free = Vec::new();
+        for (at, line) in lines.iter().enumerate() {
+            let kept =
+                line.from.and_then(|source| self.index.get(&source)).filter(|i| wanted(&self.list[**i]));
+            match kept {
+                Some(index) => carried[*index] = true,
+                None => free.push(at),
+            }
+        }
+        let waiting = |kind: Kind, from: &mut usize| {
+            let found = (*from..self.list.len())
+                .find(|i| !carried[*i] && self.list[*i].kind == kind && wanted(&self.list[*i]));
+            *from = found.map_or(self.list.len(), |index| index + 1);
+            found.map(|index| self.list[index].source)
+        };
+        let (mut audio, mut video) = (0, 0);
+        let mut changes = Vec::new();
+        for at in free {
+            let line = lines[at];
+            let source = match line.kind {
+                Kind::Audio => waiting(Kind::Audio, &mut audio),
+                Kind::Video => waiting(Kind::Video, &mut video),
+            };
+            if source != line.from {
+                changes.push((at, source));
+            }
+        }
+        changes
+    }
 }
 
 /// Returns how many lines to ask for, so that `sources` fit: [`LINES_FIRST`], then twice as many each time, up to
@@ -96,14 +106,19 @@ const LINES_FIRST: u16 = 4;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn offered(list: &[(u64, u32, Kind)]) -> Vec<Offered> {
-        list.iter()
-            .map(|(source, owner, kind)| Offered { source: *source, owner: *owner, kind: *kind })
-            .collect()
+    fn offered(list: &[(u64, u32, Kind)]) -> Offering {
+        let one = |(source, owner, kind): &(u64, u32, Kind)| Offered {
+            source: *source,
+            owner: *owner,
+            kind: *kind,
+        };
+        Offering::new(list.iter().map(one).collect())
     }
 
     fn line(kind: Kind, from: Option<u64>) -> Line {
@@ -115,8 +130,8 @@ mod tests {
         use Kind::{Audio, Video};
         let room = offered(&[(1, 1, Audio), (2, 1, Video), (3, 2, Audio), (4, 2, Video), (5, 3, Audio)]);
         let lines = [line(Audio, None), line(Video, None), line(Audio, None), line(Video, None)];
-        assert_eq!(assign(&lines, &room, 1, None), [(0, Some(3)), (1, Some(4)), (2, Some(5))]);
-        assert_eq!(assign(&lines, &room, 9, Some(3)), [(0, Some(5))]);
+        assert_eq!(room.assign(&lines, 1, None), [(0, Some(3)), (1, Some(4)), (2, Some(5))]);
+        assert_eq!(room.assign(&lines, 9, Some(3)), [(0, Some(5))]);
     }
 
     #[test]
@@ -124,9 +139,9 @@ mod tests {
         use Kind::Audio;
         let room = offered(&[(1, 1, Audio), (3, 3, Audio), (4, 4, Audio)]);
         let lines = [line(Audio, Some(3)), line(Audio, Some(2))];
-        assert_eq!(assign(&lines, &room, 9, None), [(1, Some(1))]);
+        assert_eq!(room.assign(&lines, 9, None), [(1, Some(1))]);
         let alone = offered(&[(3, 3, Audio)]);
-        assert_eq!(assign(&lines, &alone, 9, None), [(1, None)]);
+        assert_eq!(alone.assign(&lines, 9, None), [(1, None)]);
     }
 
     #[test]
@@ -145,13 +160,14 @@ mod tests {
             let kind = |audio: bool| if audio { Kind::Audio } else { Kind::Video };
             let room: Vec<Offered> = room.iter().enumerate()
                 .map(|(i, (owner, audio))| Offered { source: i as u64, owner: *owner, kind: kind(*audio) }).collect();
+            let offering = Offering::new(room.clone());
             // Lines start legal: each source on at most one line, of its kind.
             let mut used = BTreeSet::new();
             let mut lines: Vec<Line> = lines.iter().map(|(audio, from)| {
                 let fits = |s: &u64| room.iter().find(|o| o.source == *s).is_none_or(|o| o.kind == kind(*audio));
                 Line { kind: kind(*audio), from: from.filter(fits).filter(|s| used.insert(*s)) }
             }).collect();
-            for (index, from) in assign(&lines, &room, 0, None) {
+            for (index, from) in offering.assign(&lines, 0, None) {
                 lines[index].from = from;
             }
             let carried: Vec<u64> = lines.iter().filter_map(|l| l.from).collect();
@@ -166,7 +182,7 @@ mod tests {
                 let source = room.iter().find(|o| Some(o.source) == l.from);
                 prop_assert!(source.is_some_and(|o| o.kind == l.kind && o.owner != 0));
             }
-            prop_assert!(assign(&lines, &room, 0, None).is_empty());
+            prop_assert!(offering.assign(&lines, 0, None).is_empty());
         }
     }
 }

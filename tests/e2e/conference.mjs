@@ -137,7 +137,7 @@ function faultsOf(page, { remotes, lines, srtp, dtls }) {
     }
   }
   if (dtls !== "connected") faults.push(`DTLS is ${dtls}`);
-  if (!/^AEAD_AES_(128|256)_GCM$/.test(srtp ?? "")) faults.push(`the SRTP cipher is ${srtp}`);
+  if (!/^SRTP_AEAD_AES_(128|256)_GCM$/.test(srtp ?? "")) faults.push(`the SRTP cipher is ${srtp}`);
   return faults;
 }
 

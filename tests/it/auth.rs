@@ -18,7 +18,9 @@ async fn start() -> Roomgate {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("jwt.secret"), SECRET).unwrap();
     let config = config::conference(1).replace("auth: open", "auth: { jwt: \"file:jwt.secret\" }");
-    Roomgate::start_in(folder, &config).await
+    let roomgate = Roomgate::start_in(folder, &config).await;
+    roomgate.nodes_up().await;
+    roomgate
 }
 
 /// A token for a room that lives for so many seconds.

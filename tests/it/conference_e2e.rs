@@ -9,7 +9,7 @@ use crate::kit::{browser, config};
 
 #[tokio::test]
 async fn everybody_sees_and_hears_their_room_and_nobody_else() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let screenshots = browser::screenshots();
     let input = json!({
         "base": format!("https://{}", roomgate.https()),

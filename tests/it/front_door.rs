@@ -34,8 +34,7 @@ async fn plain_requests_are_sent_to_https() {
 #[tokio::test]
 async fn h2_and_h1_are_agreed_on_and_an_unknown_site_is_refused() {
     let backends = Backend::start_many(1).await;
-    let roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     let client = Client::of(roomgate.https());
     for offered in [&["h2", "http/1.1"][..], &["http/1.1"], &[]] {
         let stream = client.tls(JITSI, offered).await.unwrap();
@@ -54,8 +53,7 @@ async fn h2_and_h1_are_agreed_on_and_an_unknown_site_is_refused() {
 #[tokio::test]
 async fn a_message_with_two_readings_reaches_no_node() {
     let backends = Backend::start_many(1).await;
-    let roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     let client = Client::of(roomgate.https());
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: meet.example.com\r\n\r\n";
     for (what, head) in [
@@ -88,8 +86,7 @@ async fn a_head_that_never_ends_is_cut() {
         "https: { bind: [\"127.0.0.1:0\"],",
         "https: { bind: [\"127.0.0.1:0\"], timeouts: { handshake: 1s, head: 1s, idle: 1s },",
     );
-    let roomgate = Roomgate::start(&config).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&config).await;
     let client = Client::of(roomgate.https());
     let slow = raw(&client, b"GET /room HTTP/1.1\r\nHost: meet.example.com\r\nX-Slow: ").await;
     assert!(slow.is_empty() || slow.starts_with("HTTP/1.1 408 "), "{slow:?}");

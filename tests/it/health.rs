@@ -24,8 +24,7 @@ async fn is(roomgate: &Roomgate, node: &str, state: &str, limit: Duration) -> Du
 #[tokio::test]
 async fn a_node_goes_down_and_comes_up_by_its_checks() {
     let mut backends = Backend::start_many(3).await;
-    let roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     for health in [Health::Failing, Health::Hanging] {
         backends[0].set_health(health);
         let took = is(&roomgate, "s1", "down", DOWN_MAX).await;
@@ -48,8 +47,7 @@ async fn a_node_goes_down_and_comes_up_by_its_checks() {
 async fn one_failed_check_takes_nobody_down() {
     let backends = Backend::start_many(2).await;
     let config = Shards::of(&backends).text().replace("fall: 2", "fall: 1000").replace("rise: 2", "rise: 1");
-    let roomgate = Roomgate::start(&config).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&config).await;
     backends[0].set_health(Health::Failing);
     let seen = || backends[0].counts().checks.load(std::sync::atomic::Ordering::Relaxed);
     let goal = seen() + 5;
@@ -63,8 +61,7 @@ async fn a_node_that_cannot_be_dialled_is_noticed_by_requests_before_checks() {
     // One check an hour: only requests can notice.
     let config =
         Shards::of(&backends).text().replace("every: 200ms", "every: 1h").replace("fall: 2", "fall: 1");
-    let roomgate = Roomgate::start(&config).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&config).await;
     backends[1].kill().await;
     let client = Client::of(roomgate.https());
     for room in 0..20 {
@@ -93,8 +90,7 @@ async fn embedded_workers_are_up_by_their_own_test() {
 #[tokio::test]
 async fn readiness_follows_the_pools() {
     let backends = Backend::start_many(2).await;
-    let roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     assert_eq!(roomgate.admin_get("/readyz").await.status, 200);
     backends.iter().for_each(|backend| backend.set_health(Health::Failing));
     until(SOON, "no node can serve", || async {

@@ -21,7 +21,7 @@ async fn handed_over(roomgate: &Roomgate) -> f64 {
 
 #[tokio::test]
 async fn rooms_land_on_both_workers() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut participants = Vec::new();
     for room in 0..SOURCES {
@@ -33,7 +33,7 @@ async fn rooms_land_on_both_workers() {
 
 #[tokio::test]
 async fn a_client_connects_whichever_worker_its_packets_arrive_at() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut first = Participant::join(&client, "one-room", "first", 0).await.unwrap();
     let before = handed_over(&roomgate).await;
@@ -54,7 +54,7 @@ async fn a_client_connects_whichever_worker_its_packets_arrive_at() {
 
 #[tokio::test]
 async fn a_session_goes_on_from_another_source_and_after_an_ice_restart() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut watcher = Participant::join(&client, "moving", "watcher", 0).await.unwrap();
     let mut mover = Participant::join(&client, "moving", "mover", 0).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_session_goes_on_from_another_source_and_after_an_ice_restart() {
 
 #[tokio::test]
 async fn a_client_without_gcm_still_connects() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut old = MediaClient::new(Setup::sender().without_gcm()).await;
     let resource = whip::publish(&client, "old-and-new", &mut old).await;
@@ -85,7 +85,7 @@ async fn a_client_without_gcm_still_connects() {
 
 #[tokio::test]
 async fn noise_on_the_media_port_gets_no_answer_and_breaks_nothing() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut noise = vec![0u8; 1500];
     for round in 0..2_000u32 {

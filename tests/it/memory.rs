@@ -57,8 +57,7 @@ async fn of_idle_websocket_tunnels() {
         return;
     }
     let backends = Backend::start_many(1).await;
-    let roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     let client = Client::of(roomgate.https());
     measure("WSS tunnel", &roomgate, |number| {
         let client = client.clone();
@@ -83,8 +82,7 @@ async fn of_idle_keep_alive_connections() {
         "https: { bind: [\"127.0.0.1:0\"],",
         "https: { bind: [\"127.0.0.1:0\"], timeouts: { idle: 1h },",
     );
-    let roomgate = Roomgate::start(&config).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&config).await;
     let client = Client::of(roomgate.https());
     measure("keep-alive connection", &roomgate, |number| {
         let client = client.clone();

@@ -126,12 +126,9 @@ async fn embedded_workers_are_up_while_they_say_so() {
         fn workers(&self) -> u8 {
             2
         }
-        fn health(&self, worker: u8, _: Instant) -> Result<(), String> {
-            if self.0.load(Ordering::Relaxed) == usize::from(worker) {
-                Err("no heartbeat for 500ms".to_owned())
-            } else {
-                Ok(())
-            }
+        fn health(&self, worker: u8, _: Instant) -> Option<Result<(), String>> {
+            let sick = self.0.load(Ordering::Relaxed) == usize::from(worker);
+            Some(if sick { Err("no heartbeat for 500ms".to_owned()) } else { Ok(()) })
         }
     }
     let workers = Arc::new(Workers(AtomicUsize::new(9)));

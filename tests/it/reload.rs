@@ -38,8 +38,7 @@ fn round(number: usize, backends: &[Backend]) -> (String, bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_reloads_close_nothing_fail_nothing_and_move_nothing() {
     let backends = Backend::start_many(3).await;
-    let roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     let client = Client::of(roomgate.https());
     let mut checker = RoomChecker::new();
     let mut sockets = Vec::new();
@@ -161,8 +160,7 @@ async fn echoes(socket: &mut WebSocket) -> bool {
 async fn a_new_site_is_served_after_a_signal_an_edit_a_rename_and_a_symlink_swap() {
     let backends = Backend::start_many(1).await;
     let base = Shards::of(&backends).text();
-    let roomgate = Roomgate::start(&base).await;
-    roomgate.nodes_up().await;
+    let roomgate = Roomgate::start_up(&base).await;
     let client = Client::of(roomgate.https());
     let with =
         |name: &str| base.replace("pools:\n", &format!("  {name}: {{ app: jitsi, pool: shards }}\npools:\n"));

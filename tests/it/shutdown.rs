@@ -29,8 +29,7 @@ async fn close_code(socket: &mut WebSocket) -> Option<u16> {
 #[tokio::test]
 async fn requests_finish_and_tunnels_are_told() {
     let backends = Backend::start_many(2).await;
-    let mut roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
-    roomgate.nodes_up().await;
+    let mut roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     let client = Client::of(roomgate.https());
     let mut sockets = Vec::new();
     for room in 0..20 {
@@ -66,7 +65,7 @@ async fn requests_finish_and_tunnels_are_told() {
 
 #[tokio::test]
 async fn participants_of_a_conference_are_told() {
-    let mut roomgate = Roomgate::start(&config::conference(2)).await;
+    let mut roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut a = Participant::join(&client, "room", "a", 0).await.unwrap();
     let mut b = Participant::join(&client, "room", "b", 0).await.unwrap();
@@ -82,8 +81,7 @@ async fn participants_of_a_conference_are_told() {
 async fn the_deadline_holds_against_what_does_not_end() {
     let backends = Backend::start_many(1).await;
     let config = Shards::of(&backends).with("shutdown: { deadline: 1s }\n").text();
-    let mut roomgate = Roomgate::start(&config).await;
-    roomgate.nodes_up().await;
+    let mut roomgate = Roomgate::start_up(&config).await;
     let client = Client::of(roomgate.https());
     let slow = tokio::spawn(async move { client.get(JITSI, "/slow/60000/a").await });
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -97,8 +95,7 @@ async fn the_deadline_holds_against_what_does_not_end() {
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let backends = Backend::start_many(1).await;
-    let mut roomgate = Roomgate::start(&Shards::of(&backends).text()).await;
-    roomgate.nodes_up().await;
+    let mut roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     let client = Client::of(roomgate.https());
     let slow = tokio::spawn(async move { client.get(JITSI, "/slow/60000/a").await });
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -41,7 +41,7 @@ fn ids(message: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn everybody_hears_of_everybody() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut ada = Participant::join(&client, "Caf%C3%A9", "Ada", 0).await.unwrap();
     // Another spelling of the same room.
@@ -88,7 +88,7 @@ async fn everybody_hears_of_everybody() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_a_participant_who_left() {
-    let roomgate = Roomgate::start(&config::conference(1)).await;
+    let roomgate = Roomgate::start_up(&config::conference(1)).await;
     let client = Client::of(roomgate.https());
     let mut ada = Participant::join(&client, "room", "Ada", 0).await.unwrap();
     let ben = Participant::join(&client, "room", "Ben", 0).await.unwrap();
@@ -105,7 +105,7 @@ async fn a_connection_that_breaks_is_a_participant_who_left() {
 
 #[tokio::test]
 async fn a_room_of_ten_people_who_come_and_go_stays_whole() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut people = Vec::new();
     for number in 0..10 {
@@ -133,7 +133,7 @@ async fn a_room_of_ten_people_who_come_and_go_stays_whole() {
 
 #[tokio::test]
 async fn what_is_not_understood_is_told_and_closed() {
-    let roomgate = Roomgate::start(&config::conference(1)).await;
+    let roomgate = Roomgate::start_up(&config::conference(1)).await;
     let client = Client::of(roomgate.https());
     let text = |text: &str| Message::text(text.to_owned());
     for (what, frame) in [
@@ -164,7 +164,7 @@ async fn what_is_not_understood_is_told_and_closed() {
 
 #[tokio::test]
 async fn a_plain_request_to_the_socket_and_a_bad_room_are_refused() {
-    let roomgate = Roomgate::start(&config::conference(1)).await;
+    let roomgate = Roomgate::start_up(&config::conference(1)).await;
     let client = Client::of(roomgate.https());
     let plain = client.get("127.0.0.1", "/rooms/room/ws").await.unwrap();
     assert!(plain.status.is_client_error(), "{}", plain.status);

@@ -65,7 +65,7 @@ pub(crate) async fn until_received(from: &mut MediaClient, to: &mut MediaClient,
 
 #[tokio::test]
 async fn what_whip_sends_whep_receives() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut sender = MediaClient::new(Setup::sender()).await;
     let whip = publish(&client, "stream", &mut sender).await;
@@ -121,7 +121,7 @@ async fn what_whip_sends_whep_receives() {
 
 #[tokio::test]
 async fn a_participant_of_the_page_and_a_whip_client_meet() {
-    let roomgate = Roomgate::start(&config::conference(2)).await;
+    let roomgate = Roomgate::start_up(&config::conference(2)).await;
     let client = Client::of(roomgate.https());
     let mut person = crate::kit::conference::Participant::join(&client, "mixed", "person", 0).await.unwrap();
     let mut encoder = MediaClient::new(Setup::sender()).await;
@@ -133,7 +133,7 @@ async fn a_participant_of_the_page_and_a_whip_client_meet() {
 
 #[tokio::test]
 async fn what_is_wrong_is_refused_with_its_status() {
-    let roomgate = Roomgate::start(&config::conference(1)).await;
+    let roomgate = Roomgate::start_up(&config::conference(1)).await;
     let client = Client::of(roomgate.https());
     let offer = MediaClient::new(Setup::sender()).await.offer();
     let without = |line: &str| -> String {
@@ -171,7 +171,7 @@ async fn what_is_wrong_is_refused_with_its_status() {
 
 #[tokio::test]
 async fn pages_of_other_origins_may_use_whip() {
-    let roomgate = Roomgate::start(&config::conference(1)).await;
+    let roomgate = Roomgate::start_up(&config::conference(1)).await;
     let client = Client::of(roomgate.https());
     let headers = [
         ("origin", "https://elsewhere.example"),

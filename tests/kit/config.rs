@@ -65,7 +65,7 @@ sites:
 pools:
   shards:
     nodes: {{ {nodes} }}
-    check: {{ http: /about/health, every: {every}, timeout: 1s, rise: 2, fall: 2 }}
+    check: {{ http: /about/health, every: {every}, timeout: 200ms, rise: 2, fall: 2 }}
     sticky: {{ linger: {linger} }}
 store: memory
 admin: {{ bind: ["127.0.0.1:0"] }}

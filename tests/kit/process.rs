@@ -32,7 +32,14 @@ impl Roomgate {
         Self::start_in(tempfile::tempdir().expect("a temporary folder"), config).await
     }
 
-    /// The same, in a folder that already holds what the configuration names.
+    /// The same, and waits until its nodes are up: a conference needs a worker that has passed its own test.
+    pub(crate) async fn start_up(config: &str) -> Self {
+        let roomgate = Self::start(config).await;
+        roomgate.nodes_up().await;
+        roomgate
+    }
+
+    /// The same as [`Roomgate::start`], in a folder that already holds what the configuration names.
     pub(crate) async fn start_in(folder: TempDir, config: &str) -> Self {
         let file = folder.path().join(CONFIG);
         std::fs::write(&file, config).expect("the configuration is written");

@@ -5,6 +5,7 @@ mod config;
 mod edge;
 mod media;
 mod pool;
+mod process;
 mod rooms;
 mod sfu;
 
@@ -13,6 +14,7 @@ pub use config::ConfigMetrics;
 pub use edge::EdgeMetrics;
 pub use media::{MediaMetrics, MediaSample, MediaSource};
 pub use pool::{NodeMetrics, PoolMetrics};
+pub use process::ProcessMetrics;
 pub use rooms::RoomMetrics;
 pub use sfu::SfuMetrics;
 
@@ -24,6 +26,8 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 pub struct Metrics {
     /// Read by `/metrics`.
     pub registry: Registry,
+    /// The process itself.
+    pub process: ProcessMetrics,
     /// Configuration and reloads.
     pub config: ConfigMetrics,
     /// The HTTPS tier.
@@ -45,6 +49,7 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         Self {
+            process: ProcessMetrics::register(&registry),
             config: ConfigMetrics::register(&registry),
             edge: EdgeMetrics::register(&registry),
             rooms: RoomMetrics::register(&registry),
