@@ -16,6 +16,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
 use super::buffers;
 use super::stream::FrontStream;
 use crate::clock;
 use crate::pool::OpenGuard;
 use crate::rooms::Hold;
-use crate::telemetry::metrics::EdgeMetrics;
 use crate::wire::ws_frame::{CloseCode, Frames, close_frame};
 
 /// Longest wait for the frame under way and the client's own close frame.
@@ -55,7 +56,7 @@ pub(super) struct Tunnel {
     pub(super) stopping: CancellationToken,
     /// From the process's stop to its end at the latest.
     pub(super) stop_deadline: Duration,
-    pub(super) metrics: EdgeMetrics,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// The answer to a handshake, and frames that came with it.
@@ -88,10 +89,10 @@ impl End {
 
 impl Tunnel {
     /// Runs the tunnel to its end.
-    pub(super) async fn run(self) {
-        let Self { client, node, greeting, hold, open, idle, stopping, stop_deadline, metrics } = self;
+    pub(super) fn run(self) -> impl Future<Output = ()> + Send {
+        let Self { client, node, greeting, hold, open, idle, stopping, stop_deadline, shared } = self;
+        let metrics = &shared.parts.metrics;
         metrics.tunnels_total.inc();
-        let _counted = Counted::new(&metrics);
         let mut pair = Pair {
             client,
             node,
@@ -101,43 +102,47 @@ impl Tunnel {
         pair.to_client.frames.advance(&greeting.frames);
         pair.to_client.count(greeting.frames.len());
         pair.to_client.waiting = [greeting.head, greeting.frames].concat();
-
-        let end = {
+        let counted = Counted::new(shared);
+        // An async block holds what it captured once; arguments of an async function it would hold twice.
+        async move {
             let lost = async {
                 match &hold {
                     Some(hold) => hold.lost().await,
                     None => open.node().down().await,
                 }
             };
-            pair.relay(lost, idle, &stopping, stop_deadline).await
-        };
-        match end {
-            End::Ended | End::Error => {}
-            End::Idle => pair.farewell(CloseCode::GoingAway("idle"), true, FAREWELL).await,
-            End::Stopping => {
-                // Half of the deadline is spent on the jitter; the rest must do for slow clients too.
-                let wait = FAREWELL.min(stop_deadline / 5);
-                pair.farewell(CloseCode::GoingAway("edge stops"), true, wait).await;
+            let end = pair.relay(lost, idle, &stopping, stop_deadline).await;
+            match end {
+                End::Ended | End::Error => {}
+                End::Idle => pair.farewell(CloseCode::GoingAway("idle"), true, FAREWELL).await,
+                End::Stopping => {
+                    // Half of the deadline is spent on the jitter; the rest must do for slow clients too.
+                    let wait = FAREWELL.min(stop_deadline / 5);
+                    pair.farewell(CloseCode::GoingAway("edge stops"), true, wait).await;
+                }
+                End::NodeDown => pair.farewell(CloseCode::ServiceRestart, false, FAREWELL).await,
             }
-            End::NodeDown => pair.farewell(CloseCode::ServiceRestart, false, FAREWELL).await,
+            let closed = &counted.shared.parts.metrics.tunnels_closed;
+            closed.with_label_values(&[end.as_str()]).inc();
         }
-        metrics.tunnels_closed.with_label_values(&[end.as_str()]).inc();
     }
 }
 
 /// Counts one open tunnel, also when its task is dropped.
-struct Counted<'a>(&'a EdgeMetrics);
+struct Counted {
+    shared: Arc<Shared>,
+}
 
-impl<'a> Counted<'a> {
-    fn new(metrics: &'a EdgeMetrics) -> Self {
-        metrics.tunnels.inc();
-        Self(metrics)
+impl Counted {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.parts.metrics.tunnels.inc();
+        Self { shared }
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.tunnels.dec();
+        self.shared.parts.metrics.tunnels.dec();
     }
 }
 

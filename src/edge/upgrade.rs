@@ -143,7 +143,7 @@ impl Phases {
             idle: timeouts.tunnel_idle,
             stopping: self.stopping.clone(),
             stop_deadline: ctx.settings.shutdown.deadline,
-            metrics: self.shared.parts.metrics.clone(),
+            shared: self.shared.clone(),
         };
         // Boxed once: every wrapper around a future by value would make the task larger by its size.
         self.shared.tasks.spawn(self.connections.track_future(Box::pin(tunnel.run())));

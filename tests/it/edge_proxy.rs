@@ -450,3 +450,19 @@ async fn an_empty_last_part_of_an_h2_body_does_not_desynchronise_the_node() {
     driver.abort();
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_small_answer_leaves_in_one_piece() {
+    let node = TestNode::start("a").await;
+    let rig = Rig::start(&Plan::default(), &[&node]);
+    let mut stream = rig.plain().await;
+    for number in 0..20 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: plain.test\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let n = soon("an answer", stream.read(&mut answer)).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..n]);
+        assert!(answer.ends_with("\r\n\r\na"), "answer {number} came without its body: {answer}");
+    }
+    drop(stream);
+    rig.end().await;
+}
