@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::command::{Command, Join, Notice, Role, SessionId};
 use super::control::{JoinContext, Sfu};
+use super::engine::parses;
 use super::offer::{IceCredentials, Offer, restamp};
 use super::room::RoomRef;
 use super::signalling::session::display_name;
@@ -61,7 +62,7 @@ pub struct SfuRequest {
     pub if_match: Option<String>,
     /// The body, at most [`BODY_BYTES_MAX`].
     pub body: Bytes,
-    /// The place of a POST to an endpoint; `None` otherwise.
+    /// The place, if [`SfuRequest::needs_place`].
     pub join: Option<JoinContext>,
 }
 
@@ -203,40 +204,53 @@ fn options(is_endpoint: bool) -> SfuResponse {
     }
 }
 
-async fn post(sfu: &Sfu, request: SfuRequest) -> SfuResponse {
-    if !is_type(&request, SDP) {
-        return SfuResponse::fault(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the offer must come as Content-Type: application/sdp",
-        )
-        .with(ACCEPT_POST, SDP);
+impl SfuRequest {
+    /// Returns whether the request enters a room, so that it needs a place: a POST of a good offer to an endpoint.
+    /// What will be refused anyway makes no room.
+    pub fn needs_place(&self) -> bool {
+        self.method == Method::POST && self.id.is_none() && offered(self).is_ok()
+    }
+}
+
+/// Reads the offer of a POST, and what its participant is in the room for.
+fn offered(request: &SfuRequest) -> Result<(&str, Offer, Role), SfuResponse> {
+    if !is_type(request, SDP) {
+        let reason = "the offer must come as Content-Type: application/sdp";
+        return Err(SfuResponse::fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason).with(ACCEPT_POST, SDP));
     }
     if request.body.len() > BODY_BYTES_MAX {
-        return SfuResponse::fault(StatusCode::PAYLOAD_TOO_LARGE, "the offer is longer than 65536 bytes");
+        let reason = "the offer is longer than 65536 bytes";
+        return Err(SfuResponse::fault(StatusCode::PAYLOAD_TOO_LARGE, reason));
     }
-    let Ok(sdp) = std::str::from_utf8(&request.body) else {
-        return SfuResponse::fault(StatusCode::BAD_REQUEST, "the offer is not UTF-8");
+    let bad = |reason: String| SfuResponse::fault(StatusCode::BAD_REQUEST, reason);
+    let sdp = std::str::from_utf8(&request.body).map_err(|_| bad("the offer is not UTF-8".to_owned()))?;
+    let offer = Offer::read(sdp).map_err(|fault| bad(fault.to_string()))?;
+    parses(&offer).map_err(|fault| bad(fault.to_string()))?;
+    let role = match request.resource {
+        Resource::Whip if !offer.lines.iter().any(|line| line.sends) => {
+            return Err(bad("a WHIP offer needs a sending m= line".to_owned()));
+        }
+        Resource::Whep if !offer.lines.iter().any(|line| line.receives) => {
+            return Err(bad("a WHEP offer needs a receiving m= line".to_owned()));
+        }
+        Resource::Whip => Role::Ingest,
+        Resource::Whep => Role::Viewer { only: parameter(request.query.as_deref(), "participant") },
     };
-    let offer = match Offer::read(sdp) {
-        Ok(offer) => offer,
-        Err(fault) => return SfuResponse::fault(StatusCode::BAD_REQUEST, fault.to_string()),
+    Ok((sdp, offer, role))
+}
+
+async fn post(sfu: &Sfu, mut request: SfuRequest) -> SfuResponse {
+    let place = request.join.take();
+    let (sdp, offer, role) = match offered(&request) {
+        Ok(offered) => offered,
+        Err(refused) => return refused,
     };
-    let Some(context) = request.join else {
+    let Some(context) = place else {
         return SfuResponse::full("there is no place for the room");
     };
     if sfu.registry().is_full() {
         return SfuResponse::full("this server has as many sessions as it may");
     }
-    let role = match request.resource {
-        Resource::Whip if !offer.lines.iter().any(|line| line.sends) => {
-            return SfuResponse::fault(StatusCode::BAD_REQUEST, "a WHIP offer needs a sending m= line");
-        }
-        Resource::Whep if !offer.lines.iter().any(|line| line.receives) => {
-            return SfuResponse::fault(StatusCode::BAD_REQUEST, "a WHEP offer needs a receiving m= line");
-        }
-        Resource::Whip => Role::Ingest,
-        Resource::Whep => Role::Viewer { only: parameter(request.query.as_deref(), "participant") },
-    };
     let name = display_name(&parameter(request.query.as_deref(), "name").unwrap_or_default());
     let (notices, heard) = mpsc::channel(NOTICES_MAX);
     let worker = context.worker;
@@ -258,7 +272,7 @@ async fn post(sfu: &Sfu, request: SfuRequest) -> SfuResponse {
     let (ended, end) = mpsc::channel(1);
     let entry = Entry {
         resource: request.resource,
-        room: request.room,
+        room: request.room.clone(),
         worker,
         session: joined.session,
         etag: etag.clone(),
