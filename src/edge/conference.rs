@@ -141,12 +141,12 @@ impl Phases {
                     .await;
             }
         };
-        let join = if method == Method::POST && id.is_none() { self.seat(ctx, room.clone())? } else { None };
+        let enters = method == Method::POST && id.is_none();
         let request = session.req_header();
         let text = |name: HeaderName| {
             request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
-        let request = SfuRequest {
+        let mut request = SfuRequest {
             resource,
             path: request.uri.path().to_owned(),
             query: request.uri.query().map(str::to_owned),
@@ -154,11 +154,19 @@ impl Phases {
             if_match: text(header::IF_MATCH),
             id: id.map(str::to_owned),
             method,
-            room,
+            room: room.clone(),
             body,
-            join,
+            join: None,
         };
-        let answer = sfu.http(request).await;
+        let answer = match sfu.refusal(&request) {
+            Some(refused) => refused,
+            None => {
+                if enters {
+                    request.join = self.seat(ctx, room)?;
+                }
+                sfu.http(request).await
+            }
+        };
         let mut response = ResponseHeader::build(answer.status, Some(answer.headers.len() + 3))?;
         for (name, value) in answer.headers {
             response.append_header(name, value)?;

@@ -365,6 +365,10 @@ impl ProxyHttp for Phases {
             let headers = if status == StatusCode::SERVICE_UNAVAILABLE { &retry[..] } else { &[] };
             let _ = respond(session, ctx, status, headers, text).await;
         }
+        if !session.downstream_session.is_http2() {
+            // Pingora drops a failed connection as it is; ours says goodbye, so that the answer arrives.
+            session.downstream_session.shutdown().await;
+        }
         FailToProxy { error_code: status.as_u16(), can_reuse_downstream: false }
     }
 

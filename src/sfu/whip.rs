@@ -203,37 +203,49 @@ fn options(is_endpoint: bool) -> SfuResponse {
     }
 }
 
-async fn post(sfu: &Sfu, request: SfuRequest) -> SfuResponse {
-    if !is_type(&request, SDP) {
-        return SfuResponse::fault(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the offer must come as Content-Type: application/sdp",
-        )
-        .with(ACCEPT_POST, SDP);
+/// Says what is wrong with a request before its room gets a place: what is refused makes no room. `None`: nothing that
+/// can be seen from here.
+pub(super) fn refusal(request: &SfuRequest) -> Option<SfuResponse> {
+    let enters = request.id.is_none() && request.method == Method::POST;
+    if enters { check(request).err().map(|refused| *refused) } else { None }
+}
+
+/// Checks what a POST to an endpoint brings.
+fn check(request: &SfuRequest) -> Result<(&str, Offer), Box<SfuResponse>> {
+    let fault = |status: StatusCode, reason: &str| Box::new(SfuResponse::fault(status, reason));
+    if !is_type(request, SDP) {
+        let reason = "the offer must come as Content-Type: application/sdp";
+        let refused = SfuResponse::fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason);
+        return Err(Box::new(refused.with(ACCEPT_POST, SDP)));
     }
     if request.body.len() > BODY_BYTES_MAX {
-        return SfuResponse::fault(StatusCode::PAYLOAD_TOO_LARGE, "the offer is longer than 65536 bytes");
+        return Err(fault(StatusCode::PAYLOAD_TOO_LARGE, "the offer is longer than 65536 bytes"));
     }
-    let Ok(sdp) = std::str::from_utf8(&request.body) else {
-        return SfuResponse::fault(StatusCode::BAD_REQUEST, "the offer is not UTF-8");
+    let sdp = std::str::from_utf8(&request.body)
+        .map_err(|_| fault(StatusCode::BAD_REQUEST, "the offer is not UTF-8"))?;
+    let offer = Offer::read(sdp).map_err(|why| fault(StatusCode::BAD_REQUEST, &why.to_string()))?;
+    let (has_line, reason) = match request.resource {
+        Resource::Whip => (offer.lines.iter().any(|line| line.sends), "a WHIP offer needs a sending m= line"),
+        Resource::Whep => {
+            (offer.lines.iter().any(|line| line.receives), "a WHEP offer needs a receiving m= line")
+        }
     };
-    let offer = match Offer::read(sdp) {
-        Ok(offer) => offer,
-        Err(fault) => return SfuResponse::fault(StatusCode::BAD_REQUEST, fault.to_string()),
+    if has_line { Ok((sdp, offer)) } else { Err(fault(StatusCode::BAD_REQUEST, reason)) }
+}
+
+async fn post(sfu: &Sfu, mut request: SfuRequest) -> SfuResponse {
+    let context = request.join.take();
+    let (sdp, offer) = match check(&request) {
+        Ok(checked) => checked,
+        Err(refused) => return *refused,
     };
-    let Some(context) = request.join else {
+    let Some(context) = context else {
         return SfuResponse::full("there is no place for the room");
     };
     if sfu.registry().is_full() {
         return SfuResponse::full("this server has as many sessions as it may");
     }
     let role = match request.resource {
-        Resource::Whip if !offer.lines.iter().any(|line| line.sends) => {
-            return SfuResponse::fault(StatusCode::BAD_REQUEST, "a WHIP offer needs a sending m= line");
-        }
-        Resource::Whep if !offer.lines.iter().any(|line| line.receives) => {
-            return SfuResponse::fault(StatusCode::BAD_REQUEST, "a WHEP offer needs a receiving m= line");
-        }
         Resource::Whip => Role::Ingest,
         Resource::Whep => Role::Viewer { only: parameter(request.query.as_deref(), "participant") },
     };
@@ -258,7 +270,7 @@ async fn post(sfu: &Sfu, request: SfuRequest) -> SfuResponse {
     let (ended, end) = mpsc::channel(1);
     let entry = Entry {
         resource: request.resource,
-        room: request.room,
+        room: request.room.clone(),
         worker,
         session: joined.session,
         etag: etag.clone(),
