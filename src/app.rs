@@ -107,7 +107,7 @@ impl App {
         let rooms = Rooms::new(pools.clone(), &settings.rooms, metrics.rooms.clone());
         rooms.sweep(&tasks);
         let probe = embedded.as_ref().map(|embedded| Arc::new(embedded.probe()) as Arc<dyn WorkerProbe>);
-        Checker::start(pools.clone(), probe, re_place(rooms.clone()), &tasks);
+        Checker::start(pools.clone(), probe, Arc::new(re_place(rooms.clone())), &tasks);
 
         let parts = EdgeParts {
             rooms: rooms.clone(),
@@ -217,11 +217,11 @@ impl App {
 }
 
 /// What happens to rooms when their node goes down.
-fn re_place(rooms: Rooms) -> Arc<dyn Fn(&Arc<Node>) + Send + Sync> {
-    Arc::new(move |node| {
+fn re_place(rooms: Rooms) -> impl Fn(&Arc<Node>) + Send + Sync {
+    move |node| {
         let moved = rooms.node_down(node, clock::now());
         tracing::warn!(pool = %node.pool, node = %node.name, why = node.why(), rooms = moved, "node is down, its rooms are placed anew");
-    })
+    }
 }
 
 fn joined(addresses: &[SocketAddr]) -> String {

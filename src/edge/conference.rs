@@ -141,7 +141,6 @@ impl Phases {
                     .await;
             }
         };
-        let enters = method == Method::POST && id.is_none();
         let request = session.req_header();
         let text = |name: HeaderName| {
             request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -158,15 +157,10 @@ impl Phases {
             body,
             join: None,
         };
-        let answer = match sfu.refusal(&request) {
-            Some(refused) => refused,
-            None => {
-                if enters {
-                    request.join = self.seat(ctx, room)?;
-                }
-                sfu.http(request).await
-            }
-        };
+        if request.needs_place() {
+            request.join = self.seat(ctx, room)?;
+        }
+        let answer = sfu.http(request).await;
         let mut response = ResponseHeader::build(answer.status, Some(answer.headers.len() + 3))?;
         for (name, value) in answer.headers {
             response.append_header(name, value)?;

@@ -79,25 +79,13 @@ impl Sfu {
         super::signalling::session::serve(self, stream, join).await;
     }
 
-    /// Refuses a request for what can be seen without a place: the caller asks before it places the room, so that a
-    /// request that is refused makes none. `None`: go on with [`Sfu::http`].
-    pub fn refusal(&self, request: &SfuRequest) -> Option<SfuResponse> {
-        let refused = super::whip::refusal(request)?;
-        self.count(request.resource.as_str(), &refused);
-        Some(refused)
-    }
-
     /// Answers one request to a WHIP or WHEP endpoint or resource. The caller has bounded the body, and authenticated
     /// the request unless it is OPTIONS; a POST to an endpoint comes with a place in `join`.
     pub async fn http(&self, request: SfuRequest) -> SfuResponse {
         let label = request.resource.as_str();
         let response = super::whip::answer(self, request).await;
-        self.count(label, &response);
+        self.shared.metrics.requests.with_label_values(&[label, response.status.as_str()]).inc();
         response
-    }
-
-    fn count(&self, resource: &str, response: &SfuResponse) {
-        self.shared.metrics.requests.with_label_values(&[resource, response.status.as_str()]).inc();
     }
 
     /// Returns what each worker reported last, in the order of their numbers.

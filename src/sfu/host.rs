@@ -16,10 +16,11 @@ use super::codec::PayloadView;
 use super::command::{
     Bye, Command, Join, JoinFault, Joined, Notice, Role, RoomReport, SessionId, SfuReport, SfuTotals,
 };
+use super::engine::Engine;
 use super::forward::{Incoming, StreamKey, Verdict};
 use super::offer::{IceCredentials, Offer, OfferFault};
 use super::room::{PAGE, Room, RoomRef};
-use super::session::{Ended, Engine, Happened, Minted, Packet, Session};
+use super::session::{Ended, Happened, Minted, Packet, Session};
 use super::signalling::message::{Lines, Participant, ServerMessage, Source, SourceState, Track};
 use super::slots::Kind;
 use super::timers::Timers;

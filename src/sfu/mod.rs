@@ -5,6 +5,7 @@ pub mod client;
 mod codec;
 mod command;
 mod control;
+mod engine;
 mod forward;
 mod host;
 pub mod http;
@@ -23,8 +24,8 @@ pub use command::{
     Bye, Command, Join, JoinFault, Joined, Notice, Role, RoomReport, SessionId, SfuReport, SfuTotals,
 };
 pub use control::{JoinContext, Sfu};
+pub use engine::Engine;
 pub use host::{SfuHost, SfuLimits};
 pub use offer::OfferFault;
 pub use room::RoomRef;
-pub use session::Engine;
 pub use whip::{BODY_BYTES_MAX, Resource, SfuRequest, SfuResponse};

@@ -67,6 +67,9 @@ pub enum OfferFault {
     /// A mid or rid that would not come back as it was sent.
     #[error("a=mid and a=rid take letters, digits and underscores, at most 16 and 8: {0:?}")]
     Name(String),
+    /// The group names a line that is not there.
+    #[error("a=group:BUNDLE names {0:?}, which no m= line has as its a=mid: is the offer cut off?")]
+    Bundle(String),
     /// Too many SSRCs.
     #[error("the offer names more than {SSRCS_MAX} SSRCs")]
     TooManySsrcs,
@@ -107,6 +110,7 @@ impl Offer {
         let mut lines: Vec<Draft> = Vec::new();
         let mut session = Shared::default();
         let mut ssrcs: Vec<&str> = Vec::new();
+        let mut bundled: Vec<&str> = Vec::new();
         for raw in sdp.lines() {
             let line = raw.trim_end();
             if line.is_empty() || line.starts_with("a=candidate:") || line == "a=end-of-candidates" {
@@ -123,6 +127,9 @@ impl Offer {
             }
             let Some(attribute) = line.strip_prefix("a=") else { continue };
             let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
+            if let ("group", Some(mids)) = (name, value.strip_prefix("BUNDLE ")) {
+                bundled.extend(mids.split(' ').filter(|mid| !mid.is_empty()).take(LINES_MAX + 1));
+            }
             if name == "ssrc" {
                 let ssrc = value.split(' ').next().unwrap_or_default();
                 if !ssrcs.contains(&ssrc) {
@@ -148,6 +155,9 @@ impl Offer {
         let twice = lines.iter().enumerate().any(|(i, l)| lines[..i].iter().any(|k| k.mid == l.mid));
         if twice {
             return Err(OfferFault::Mid);
+        }
+        if let Some(missing) = bundled.iter().find(|mid| !lines.iter().any(|line| line.mid == **mid)) {
+            return Err(OfferFault::Bundle(missing.chars().take(32).collect()));
         }
         Ok(Self { sdp: kept, lines, ice })
     }
@@ -329,6 +339,7 @@ mod tests {
             (format!("{GOOD}{many}"), OfferFault::TooManyLines),
             (format!("{GOOD}m=application 9 x y\r\n"), OfferFault::Kind("application".to_owned())),
             (GOOD.replace("a=mid:1", "a=mid:0"), OfferFault::Mid),
+            (GOOD.replace("BUNDLE 0 1", "BUNDLE 0 1 2"), OfferFault::Bundle("2".to_owned())),
             (GOOD.replace("a=mid:1\r\n", ""), OfferFault::Mid),
             (GOOD.replace("a=mid:1", "a=mid:a-b"), OfferFault::Name("a-b".to_owned())),
             (GOOD.replace("abcd", "abc"), OfferFault::Ice),

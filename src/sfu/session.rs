@@ -12,13 +12,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use str0m::change::SdpOffer;
-use str0m::config::DtlsCert;
 use str0m::media::{KeyframeRequestKind, Mid, Pt, Rid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc};
-use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig, RtcError};
+use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcError};
 
 use super::codec::{Codec, payload_type};
+use super::engine::Engine;
 use super::forward::{Outgoing, Rewriter};
 use super::keyframes::KeyframeThrottle;
 use super::layers::Layers;
@@ -99,54 +99,6 @@ pub(super) struct Slot {
     pub(super) rewriter: Rewriter,
     ssrc: Ssrc,
     codecs: Vec<(Codec, Pt)>,
-}
-
-/// What all sessions of the process share.
-#[derive(Clone)]
-pub struct Engine {
-    certificate: DtlsCert,
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").finish_non_exhaustive()
-    }
-}
-
-impl Engine {
-    /// Makes the DTLS certificate of this process: ECDSA P-256, self-signed; clients check it by the fingerprint in
-    /// the answer, which they got over TLS (RFC 8827 section 6.5).
-    ///
-    /// # Errors
-    ///
-    /// When the key or the certificate cannot be made.
-    pub fn new() -> Result<Self, rcgen::Error> {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let params = rcgen::CertificateParams::new(vec!["roomgate".to_owned()])?;
-        let certificate = params.self_signed(&key)?;
-        Ok(Self {
-            certificate: DtlsCert {
-                certificate: certificate.der().to_vec(),
-                private_key: key.serialize_der(),
-            },
-        })
-    }
-
-    fn build(&self, ice: &IceCredentials, now: Instant) -> Rtc {
-        RtcConfig::new()
-            .set_rtp_mode(true)
-            .set_ice_lite(true)
-            .set_dtls_cert(self.certificate.clone())
-            .set_local_ice_credentials(IceCreds { ufrag: ice.ufrag.clone(), pass: ice.pwd.clone() })
-            .clear_codecs()
-            .enable_opus(true, false)
-            .enable_vp8(true)
-            .enable_h264(true)
-            .set_stats_interval(None)
-            .set_send_buffer_video(RTX_PACKETS)
-            .set_sctp_max_buffered_amount(1)
-            .build(now)
-    }
 }
 
 /// One participant's media.
@@ -758,8 +710,6 @@ fn candidate_for(candidates: &[SocketAddr], asked: IpAddr) -> SocketAddr {
     same.or_else(family).or_else(any).copied().unwrap_or_else(|| SocketAddr::new(asked, 0))
 }
 
-/// Video packets of a receive line that a NACK can still bring back: about 3 s at 1.5 Mb/s.
-const RTX_PACKETS: usize = 512;
 /// A session without an integrity-checked STUN request ends after this (str0m lets its pairs go after as long).
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// From the first offer to the first integrity-checked STUN request at the latest.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::command::{Command, Join, Notice, Role, SessionId};
 use super::control::{JoinContext, Sfu};
+use super::engine::parses;
 use super::offer::{IceCredentials, Offer, restamp};
 use super::room::RoomRef;
 use super::signalling::session::display_name;
@@ -61,7 +62,7 @@ pub struct SfuRequest {
     pub if_match: Option<String>,
     /// The body, at most [`BODY_BYTES_MAX`].
     pub body: Bytes,
-    /// The place of a POST to an endpoint; `None` otherwise.
+    /// The place, if [`SfuRequest::needs_place`].
     pub join: Option<JoinContext>,
 }
 
@@ -203,52 +204,53 @@ fn options(is_endpoint: bool) -> SfuResponse {
     }
 }
 
-/// Says what is wrong with a request before its room gets a place: what is refused makes no room. `None`: nothing that
-/// can be seen from here.
-pub(super) fn refusal(request: &SfuRequest) -> Option<SfuResponse> {
-    let enters = request.id.is_none() && request.method == Method::POST;
-    if enters { check(request).err().map(|refused| *refused) } else { None }
+impl SfuRequest {
+    /// Returns whether the request enters a room, so that it needs a place: a POST of a good offer to an endpoint.
+    /// What will be refused anyway makes no room.
+    pub fn needs_place(&self) -> bool {
+        self.method == Method::POST && self.id.is_none() && offered(self).is_ok()
+    }
 }
 
-/// Checks what a POST to an endpoint brings.
-fn check(request: &SfuRequest) -> Result<(&str, Offer), Box<SfuResponse>> {
-    let fault = |status: StatusCode, reason: &str| Box::new(SfuResponse::fault(status, reason));
+/// Reads the offer of a POST, and what its participant is in the room for.
+fn offered(request: &SfuRequest) -> Result<(&str, Offer, Role), SfuResponse> {
     if !is_type(request, SDP) {
         let reason = "the offer must come as Content-Type: application/sdp";
-        let refused = SfuResponse::fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason);
-        return Err(Box::new(refused.with(ACCEPT_POST, SDP)));
+        return Err(SfuResponse::fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason).with(ACCEPT_POST, SDP));
     }
     if request.body.len() > BODY_BYTES_MAX {
-        return Err(fault(StatusCode::PAYLOAD_TOO_LARGE, "the offer is longer than 65536 bytes"));
+        let reason = "the offer is longer than 65536 bytes";
+        return Err(SfuResponse::fault(StatusCode::PAYLOAD_TOO_LARGE, reason));
     }
-    let sdp = std::str::from_utf8(&request.body)
-        .map_err(|_| fault(StatusCode::BAD_REQUEST, "the offer is not UTF-8"))?;
-    let offer = Offer::read(sdp).map_err(|why| fault(StatusCode::BAD_REQUEST, &why.to_string()))?;
-    let (has_line, reason) = match request.resource {
-        Resource::Whip => (offer.lines.iter().any(|line| line.sends), "a WHIP offer needs a sending m= line"),
-        Resource::Whep => {
-            (offer.lines.iter().any(|line| line.receives), "a WHEP offer needs a receiving m= line")
+    let bad = |reason: String| SfuResponse::fault(StatusCode::BAD_REQUEST, reason);
+    let sdp = std::str::from_utf8(&request.body).map_err(|_| bad("the offer is not UTF-8".to_owned()))?;
+    let offer = Offer::read(sdp).map_err(|fault| bad(fault.to_string()))?;
+    parses(&offer).map_err(|fault| bad(fault.to_string()))?;
+    let role = match request.resource {
+        Resource::Whip if !offer.lines.iter().any(|line| line.sends) => {
+            return Err(bad("a WHIP offer needs a sending m= line".to_owned()));
         }
+        Resource::Whep if !offer.lines.iter().any(|line| line.receives) => {
+            return Err(bad("a WHEP offer needs a receiving m= line".to_owned()));
+        }
+        Resource::Whip => Role::Ingest,
+        Resource::Whep => Role::Viewer { only: parameter(request.query.as_deref(), "participant") },
     };
-    if has_line { Ok((sdp, offer)) } else { Err(fault(StatusCode::BAD_REQUEST, reason)) }
+    Ok((sdp, offer, role))
 }
 
 async fn post(sfu: &Sfu, mut request: SfuRequest) -> SfuResponse {
-    let context = request.join.take();
-    let (sdp, offer) = match check(&request) {
-        Ok(checked) => checked,
-        Err(refused) => return *refused,
+    let place = request.join.take();
+    let (sdp, offer, role) = match offered(&request) {
+        Ok(offered) => offered,
+        Err(refused) => return refused,
     };
-    let Some(context) = context else {
+    let Some(context) = place else {
         return SfuResponse::full("there is no place for the room");
     };
     if sfu.registry().is_full() {
         return SfuResponse::full("this server has as many sessions as it may");
     }
-    let role = match request.resource {
-        Resource::Whip => Role::Ingest,
-        Resource::Whep => Role::Viewer { only: parameter(request.query.as_deref(), "participant") },
-    };
     let name = display_name(&parameter(request.query.as_deref(), "name").unwrap_or_default());
     let (notices, heard) = mpsc::channel(NOTICES_MAX);
     let worker = context.worker;

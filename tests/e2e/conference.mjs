@@ -88,8 +88,9 @@ async function everybodySeesTheirRoom(pages) {
   await Promise.all(pages.map((page) =>
     until(`${page.who} sees and hears the others`, 30_000, async (seen) => {
       const now = await view(page);
-      seen({ ...now, faults: page.faults });
-      return faultsOf(page, now).length === 0;
+      const wrong = faultsOf(page, now);
+      seen({ wrong, ...now, faults: page.faults });
+      return wrong.length === 0;
     }),
   ));
   const before = await Promise.all(pages.map(view));

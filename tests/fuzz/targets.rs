@@ -17,7 +17,7 @@ use roomgate::wire::ufrag::{UFRAG_LEN, Ufrag, UfragCodec};
 use webrtc_util::marshal::Unmarshal;
 
 /// A datagram of any class, as the media port sees it first.
-pub fn stun(data: &[u8]) {
+pub(crate) fn stun(data: &[u8]) {
     let message = Message::parse(data);
     if let Some(message) = message {
         // Methods beyond those that share the port have first bytes of other protocols (RFC 7983 section 7).
@@ -38,7 +38,7 @@ pub fn stun(data: &[u8]) {
 }
 
 /// A ufrag of any bytes, and one made from them.
-pub fn ufrag(data: &[u8]) {
+pub(crate) fn ufrag(data: &[u8]) {
     let codec = UfragCodec::new(*b"0123456789abcdef");
     if let Some(ufrag) = codec.decode(data) {
         assert_eq!(codec.encode(&ufrag).as_bytes(), data, "one ufrag has one text");
@@ -63,7 +63,7 @@ pub fn ufrag(data: &[u8]) {
 }
 
 /// An RTP or RTCP packet; what passes must not trouble the crate `rtp`, and must mean the same to it.
-pub fn rtp_header(data: &[u8]) {
+pub(crate) fn rtp_header(data: &[u8]) {
     if let Some(rtcp) = RtcpHeader::parse(data) {
         assert!(rtcp.len >= 4 && rtcp.len <= data.len());
     }
@@ -96,7 +96,7 @@ pub fn rtp_header(data: &[u8]) {
 }
 
 /// A request head, the same in two pieces, a response head, and a chunked body.
-pub fn http_head(data: &[u8]) {
+pub(crate) fn http_head(data: &[u8]) {
     let whole = HeadScan::default().advance(data);
     let (first, _) = data.split_at(data.len() / 2);
     let mut scan = HeadScan::default();
@@ -138,7 +138,7 @@ pub fn http_head(data: &[u8]) {
 }
 
 /// A configuration file.
-pub fn config(data: &[u8]) {
+pub(crate) fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     // A path to a device would be read without an end; whoever writes the file is trusted not to.
     if text.contains("/dev") || text.contains("/proc") {
@@ -159,7 +159,7 @@ pub fn config(data: &[u8]) {
 }
 
 /// A message of a participant.
-pub fn signalling(data: &[u8]) {
+pub(crate) fn signalling(data: &[u8]) {
     let Ok(message) = serde_json::from_slice::<ClientMessage>(data) else { return };
     let text = serde_json::to_string(&message).expect("what was read can be written");
     let again: ClientMessage = serde_json::from_str(&text).expect("what was written can be read");
@@ -167,7 +167,7 @@ pub fn signalling(data: &[u8]) {
 }
 
 /// A request target: whatever room it names, the name is stable.
-pub fn room_key(data: &[u8]) {
+pub(crate) fn room_key(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (path, query) = match text.split_once('?') {
         Some((path, query)) => (path, Some(query)),

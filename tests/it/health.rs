@@ -46,7 +46,7 @@ async fn a_node_goes_down_and_comes_up_by_its_checks() {
 #[tokio::test]
 async fn one_failed_check_takes_nobody_down() {
     let backends = Backend::start_many(2).await;
-    let config = Shards::of(&backends).text().replace("fall: 2", "fall: 1000").replace("rise: 2", "rise: 1");
+    let config = Shards::of(&backends).text().replace("fall: 2", "fall: 100").replace("rise: 2", "rise: 1");
     let roomgate = Roomgate::start_up(&config).await;
     backends[0].set_health(Health::Failing);
     let seen = || backends[0].counts().checks.load(std::sync::atomic::Ordering::Relaxed);

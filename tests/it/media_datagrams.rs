@@ -245,12 +245,11 @@ fn clients_through(limits: WorkerLimits, tries: u32) -> (usize, Vec<WorkerReport
     (through, reports)
 }
 
+/// A client and what it heard last.
+type Heard<'a> = (&'a (Client, String), Option<(Vec<u8>, SocketAddr)>);
+
 /// Lets all clients ask at once, up to `tries` times each, and returns what each one heard last.
-fn exchange<'a, T>(
-    clients: &'a [T],
-    tries: u32,
-    ask: impl Fn(&T),
-) -> Vec<(&'a (Client, String), Option<(Vec<u8>, SocketAddr)>)>
+fn exchange<T>(clients: &[T], tries: u32, ask: impl Fn(&T)) -> Vec<Heard<'_>>
 where
     T: std::borrow::Borrow<(Client, String)>,
 {
@@ -450,7 +449,9 @@ fn bursts_cross_whole_and_in_order() {
             };
             state.try_send((&client.0).into(), &transmit).unwrap();
         } else {
-            burst.chunks(1100).for_each(|segment| drop(client.0.send_to(segment, to).unwrap()));
+            for segment in burst.chunks(1100) {
+                client.0.send_to(segment, to).unwrap();
+            }
         }
         client.0.set_nonblocking(false).unwrap();
         let mut echoed = Vec::<u8>::new();
@@ -469,7 +470,11 @@ fn stalled_worker_stops_beating_and_the_other_goes_on() {
     let rig = Rig::start("127.0.0.1:0", 2, WorkerLimits::default());
     let [stalled, lively] = rig.workers.handles() else { panic!("two workers") };
     let (release, released) = mpsc::channel::<()>();
-    stalled.run_on(Box::new(move || drop(released.recv_timeout(PATIENCE)))).unwrap();
+    stalled
+        .run_on(Box::new(move || {
+            let _ = released.recv_timeout(PATIENCE);
+        }))
+        .unwrap();
     let until = |what: &str, reached: &dyn Fn() -> bool| {
         let end = clock::now() + PATIENCE;
         while !reached() {
@@ -513,7 +518,7 @@ fn full_command_queue_refuses() {
     let (entered, inside) = mpsc::channel();
     let stall = move || {
         entered.send(()).unwrap();
-        drop(released.recv_timeout(PATIENCE));
+        let _ = released.recv_timeout(PATIENCE);
     };
     worker.run_on(Box::new(stall)).unwrap();
     inside.recv_timeout(PATIENCE).unwrap();

@@ -17,7 +17,8 @@ async fn open(client: &Client, room: &str) -> WebSocket {
 
 /// Sends one frame and returns everything until the server closes, and the close code.
 async fn last_words(socket: &mut WebSocket, frame: Message) -> (Vec<Value>, Option<u16>) {
-    socket.send(frame).await.unwrap();
+    // A frame that is too large may be refused before it is whole.
+    let _ = socket.send(frame).await;
     let mut words = Vec::new();
     within(SOON, "the server closes", async {
         loop {
@@ -93,6 +94,8 @@ async fn a_connection_that_breaks_is_a_participant_who_left() {
     let mut ada = Participant::join(&client, "room", "Ada", 0).await.unwrap();
     let ben = Participant::join(&client, "room", "Ben", 0).await.unwrap();
     let gone = ben.you.clone();
+    // Who comes and goes within one batch is not told of at all.
+    assert_eq!(ids(&ada.hear("joined").await.unwrap()), std::slice::from_ref(&gone));
     drop(ben);
     assert_eq!(ids(&ada.hear("left").await.unwrap()), [gone]);
     drop(ada);
@@ -149,7 +152,8 @@ async fn what_is_not_understood_is_told_and_closed() {
     ] {
         let (words, code) = last_words(&mut open(&client, "room").await, frame).await;
         // A frame that is too large, or of the wrong kind, may have a code of its own (RFC 6455 section 7.4.1).
-        assert!([Some(1008), Some(1009), Some(1003)].contains(&code), "{what}: {code:?} {words:?}");
+        let cut = code.is_none() && what == "a message that is too large";
+        assert!(cut || [Some(1008), Some(1009), Some(1003)].contains(&code), "{what}: {code:?} {words:?}");
         if code == Some(1008) {
             let error = words.last().unwrap_or_else(|| panic!("{what}: closed without a word"));
             assert_eq!((&error["type"], &error["fatal"]), (&json!("error"), &json!(true)), "{what}: {error}");

@@ -166,7 +166,11 @@ async fn what_is_wrong_is_refused_with_its_status() {
         let answer = client.send(HOST, method.clone(), path, &headers, body).await.unwrap();
         assert!(status.contains(&answer.status.as_u16()), "{method} {path}: {}", answer.status);
     }
-    assert_eq!(roomgate.room_nodes().await.len(), 0, "what was refused has made no room");
+    assert_eq!(
+        roomgate.metrics().await.sum("roomgate_rooms_held", &[]),
+        0.0,
+        "what was refused holds no room"
+    );
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ impl Participant {
         self.negotiate(offer).await
     }
 
-    /// Sends pictures until `other` has received one of them, and returns it.
+    /// Sends pictures until `other` has received one of them, and returns it. Both attend to what the server asks.
     pub(crate) async fn send_to(&mut self, other: &mut Self, mark: &[u8]) -> Received {
         within(SOON, "media gets to the other participant", async {
             loop {
@@ -66,9 +66,46 @@ impl Participant {
                 {
                     return received;
                 }
+                self.attend().await.expect("the sender's session goes on");
+                other.attend().await.expect("the receiver's session goes on");
             }
         })
         .await
+    }
+
+    /// Reads what has come from the server, and offers more lines when it asks for them.
+    ///
+    /// # Errors
+    ///
+    /// Says which step failed and why.
+    pub(crate) async fn attend(&mut self) -> Result<(), String> {
+        while let Ok(message) = tokio::time::timeout(Duration::from_millis(1), self.socket.next()).await {
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    let message: Value =
+                        serde_json::from_str(&text).map_err(|fault| format!("{fault}: {text}"))?;
+                    if message["type"] == "lines" {
+                        self.add_lines(&message).await?;
+                    }
+                }
+                Some(Ok(Message::Close(frame))) => return Err(format!("closed: {frame:?}")),
+                Some(Ok(_)) => {}
+                Some(Err(fault)) => return Err(format!("broken: {fault}")),
+                None => return Err("ended".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_lines(&mut self, asked: &Value) -> Result<(), String> {
+        for (kind, name) in [(Kind::Audio, "audio"), (Kind::Video, "video")] {
+            let asked =
+                usize::try_from(asked[name].as_u64().ok_or("lines without a number")?).expect("a few");
+            let have = self.media.lines(kind, Direction::Receive);
+            self.media.add_lines(kind, Direction::Receive, asked.saturating_sub(have));
+        }
+        let offer = self.media.offer();
+        self.negotiate(offer).await
     }
 
     /// Waits for a message of this type.

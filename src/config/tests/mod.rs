@@ -1,6 +1,8 @@
 //! Tests of the whole: files in, settings or faults out.
 
 mod broken;
+mod broken_sense;
+mod broken_text;
 mod example;
 mod hostile;
 mod whole;

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -269,6 +269,12 @@ where
         let goodbye = async {
             if self.socket.close(Some(frame)).await.is_ok() {
                 while let Some(Ok(_)) = self.socket.next().await {}
+            }
+            // Bytes that nobody reads would make the end a reset, and the client might never see the close frame.
+            let stream = self.socket.get_mut();
+            if stream.shutdown().await.is_ok() {
+                let mut rest = [0; BUFFER_BYTES];
+                while matches!(stream.read(&mut rest).await, Ok(bytes) if bytes > 0) {}
             }
         };
         // Whoever does not answer is gone all the same.

@@ -97,7 +97,8 @@ pub(crate) struct MediaClient {
     received: mpsc::Receiver<Received>,
     to_dtls: Option<mpsc::Receiver<Bytes>>,
     dtls: Option<DTLSConn>,
-    sequence: u16,
+    /// Last sequence number of each line.
+    sequences: Vec<u16>,
     _end: DropGuard,
 }
 
@@ -161,7 +162,7 @@ impl MediaClient {
             received,
             to_dtls: Some(to_dtls),
             dtls: None,
-            sequence: 1000,
+            sequences: Vec::new(),
             _end: end.drop_guard(),
         }
     }
@@ -178,6 +179,16 @@ impl MediaClient {
             version: self.offers,
         }
         .text()
+    }
+
+    /// Adds lines to the next offer.
+    pub(crate) fn add_lines(&mut self, kind: Kind, direction: Direction, count: usize) {
+        self.setup.lines.extend(std::iter::repeat_n(Line { kind, direction }, count));
+    }
+
+    /// Number of lines of this kind and direction.
+    pub(crate) fn lines(&self, kind: Kind, direction: Direction) -> usize {
+        self.setup.lines.iter().filter(|line| **line == Line { kind, direction }).count()
     }
 
     /// Writes an offer with new ICE credentials (RFC 8445 section 9).
@@ -272,13 +283,15 @@ impl MediaClient {
             Kind::Audio => ([&[0xfc][..], payload].concat(), 960),
             Kind::Video => ([VP8_KEYFRAME, payload].concat(), 9000),
         };
-        self.sequence = self.sequence.wrapping_add(1);
+        self.sequences.resize(self.setup.lines.len(), FIRST_SEQUENCE);
+        self.sequences[line] = self.sequences[line].wrapping_add(1);
+        let sequence = self.sequences[line];
         let mut header = Header {
             version: 2,
             marker: kind == Kind::Video,
             payload_type: kind.payload_type(),
-            sequence_number: self.sequence,
-            timestamp: u32::from(self.sequence).wrapping_mul(step),
+            sequence_number: sequence,
+            timestamp: u32::from(sequence).wrapping_mul(step),
             ssrc: sdp::ssrc(self.ssrc_base, line),
             ..Header::default()
         };
@@ -526,6 +539,8 @@ fn fingerprint(certificate: &[u8]) -> String {
 /// section 9.1).
 pub(crate) const VP8_KEYFRAME: &[u8] = &[0x10, 0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0xa0, 0x00, 0x78, 0x00];
 
+/// Wraps around within a test that sends for a while.
+const FIRST_SEQUENCE: u16 = 65_500;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const CHECK_FIRST: Duration = Duration::from_millis(50);
 const CHECK_EVERY: Duration = Duration::from_millis(500);
