@@ -70,6 +70,7 @@ pub(super) fn new_proxy(
     proxy.h2_options = Some(h2);
     let mut options = HttpServerOptions::default();
     let listeners = &shared.settings.load().listeners;
+    // Pingora takes it once: of HTTP/2, this one limit stays as it was at start. The longest of all listeners.
     options.h2_idle_timeout = listeners.values().map(|l| l.limits.idle_timeout).max();
     proxy.server_options = Some(options);
     proxy
