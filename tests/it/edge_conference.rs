@@ -174,8 +174,9 @@ async fn resources_answer_as_the_standards_say() {
             "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{extra}Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        stream.flush().await.unwrap();
+        // A body that is too large is refused while it is still being sent.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let _ = stream.flush().await;
         let (head, _) = read_answer(&mut stream).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path} {kind}: {head}");
         assert!(head.to_ascii_lowercase().contains("access-control-allow-origin: *\r\n"), "{head}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use tokio::net::UdpSocket;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+
+/// Tells the next client's packets from everybody else's.
+static LETTERS: AtomicU8 = AtomicU8::new(0);
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -212,7 +216,7 @@ impl Media {
             seen: Arc::clone(&seen),
             socket,
             sends: sends.to_vec(),
-            letter: address.port().to_be_bytes()[1],
+            letter: LETTERS.fetch_add(1, Ordering::Relaxed),
         };
         let task = Tasks::new().spawn(async move {
             if begun.await.is_ok() {
