@@ -70,6 +70,7 @@ pub(super) fn new_proxy(
     proxy.h2_options = Some(h2);
     let mut options = HttpServerOptions::default();
     let listeners = &shared.settings.load().listeners;
+    // Pingora takes it once: of HTTP/2, this one limit stays as it was at start. The longest of all listeners.
     options.h2_idle_timeout = listeners.values().map(|l| l.limits.idle_timeout).max();
     proxy.server_options = Some(options);
     proxy
@@ -364,6 +365,10 @@ impl ProxyHttp for Phases {
             let retry = [("Retry-After", RETRY_AFTER)];
             let headers = if status == StatusCode::SERVICE_UNAVAILABLE { &retry[..] } else { &[] };
             let _ = respond(session, ctx, status, headers, text).await;
+        }
+        if !session.downstream_session.is_http2() {
+            // Pingora drops a failed connection as it is; ours says goodbye, so that the answer arrives.
+            session.downstream_session.shutdown().await;
         }
         FailToProxy { error_code: status.as_u16(), can_reuse_downstream: false }
     }

@@ -9,6 +9,7 @@
 //!   nothing that Pingora believes about a body can make one request swallow or leak into another.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -40,6 +41,8 @@ pub(crate) const CORK_BYTES: usize = buffers::BYTES;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// A closing connection whose client still sends is read for this long, so that the answer is not reset away.
 const LINGER: Duration = Duration::from_secs(1);
+/// And for at most so many bytes.
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// The transport of a client connection.
 pub(crate) enum Io {
@@ -111,6 +114,9 @@ pub(crate) struct FrontStream {
     eof: bool,
     /// The request under way was refused before it was read: more of it may come.
     refused: bool,
+    closing: Closing,
+    /// Bounds the step of closing that is under way.
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
     _open: OpenConnection,
 }
 
@@ -132,6 +138,8 @@ impl FrontStream {
             unflushed: false,
             eof: false,
             refused: false,
+            closing: Closing::Not,
+            timer: None,
             _open: open,
         }
     }
@@ -328,30 +336,85 @@ impl FrontStream {
         })
     }
 
-    async fn close(&mut self) {
-        let _ = std::future::poll_fn(|cx| self.poll_push(cx)).await;
-        let _ = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
+    /// Sends what is left and the farewell, then reads on for a moment if the client may still be sending: a socket
+    /// that is closed with unread bytes resets the connection, and the answer with it.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let result = match self.closing {
+                Closing::Not => {
+                    self.closing = Closing::Sending;
+                    continue;
+                }
+                Closing::Sending => {
+                    let said = self.poll_farewell(cx);
+                    if matches!(said, Poll::Ready(Ok(()))) && !self.is_quiet() {
+                        self.fence = Fence::Open;
+                        self.ahead.clear();
+                        self.timer = None;
+                        self.closing = Closing::Lingering { left: LINGER_BYTES };
+                        continue;
+                    }
+                    said
+                }
+                Closing::Lingering { left } => match self.poll_discard(cx) {
+                    Poll::Ready(Ok(n)) if n > 0 && n < left => {
+                        self.closing = Closing::Lingering { left: left - n };
+                        continue;
+                    }
+                    Poll::Ready(_) => Poll::Ready(Ok(())),
+                    Poll::Pending => Poll::Pending,
+                },
+                Closing::Done => return Poll::Ready(Ok(())),
+            };
+            if result.is_pending() && !self.is_late(cx) {
+                return Poll::Pending;
+            }
+            self.timer = None;
+            self.closing = Closing::Done;
+            return match result {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            };
+        }
     }
 
-    /// Reads on for a moment, if the client may still be sending.
-    async fn linger(&mut self) {
-        let between_requests = matches!(self.fence, Fence::Open) && !self.refused;
-        let quiet = (between_requests || self.fence.is_over()) && self.ahead.is_empty();
-        if self.eof || quiet {
-            return;
-        }
-        self.fence = Fence::Open;
-        self.ahead.clear();
-        let mut left = 256 * 1024usize;
-        let mut sink = BytesMut::new();
-        while let Ok(n) = self.fill(&mut sink).await {
-            if n == 0 || n >= left {
-                return;
-            }
-            left -= n;
-            sink.clear();
-        }
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_push(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        buffers::with_scratch(|scratch| {
+            let mut sink = ReadBuf::new(scratch);
+            ready!(self.poll_transport(cx, &mut sink))?;
+            Poll::Ready(Ok(sink.filled().len()))
+        })
+    }
+
+    /// Tells whether the step of closing that is under way has taken too long; arms its timer.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = match self.closing {
+            Closing::Not | Closing::Sending | Closing::Done => SHUTDOWN_TIMEOUT,
+            Closing::Lingering { .. } => LINGER,
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    /// Tells whether nothing more is expected of the client.
+    fn is_quiet(&self) -> bool {
+        let between_requests = matches!(self.fence, Fence::Open) && !self.refused;
+        self.eof || ((between_requests || self.fence.is_over()) && self.ahead.is_empty())
+    }
+}
+
+/// How far the connection's end has come.
+#[derive(Clone, Copy, Debug)]
+enum Closing {
+    Not,
+    Sending,
+    Lingering { left: usize },
+    Done,
 }
 
 impl Drop for FrontStream {
@@ -464,16 +527,14 @@ impl AsyncWrite for FrontStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_push(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        self.poll_close(cx)
     }
 }
 
 #[async_trait]
 impl Shutdown for FrontStream {
     async fn shutdown(&mut self) {
-        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.close()).await;
-        let _ = tokio::time::timeout(LINGER, self.linger()).await;
+        let _ = std::future::poll_fn(|cx| self.poll_close(cx)).await;
     }
 }
 
