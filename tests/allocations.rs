@@ -166,6 +166,9 @@ fn check(ufrag: &str) -> Vec<u8> {
     bytes
 }
 
+/// Rounds of which one must pass.
+const ROUNDS: u32 = 4;
+
 /// Sends media and checks from one client, never more than 32 datagrams ahead of the host.
 fn stream(client: &UdpSocket, to: SocketAddr, check: &[u8], count: u64) {
     let mut media = [0xAB; 1150];
@@ -230,18 +233,24 @@ fn datagrams_reach_the_host_without_copy_or_allocation() {
         stream(client, to, &check, 500); // Tables and buffers that are made once are made now.
         let counts =
             || [0, 1].map(|at: usize| (ALLOCATIONS[thread(at)].load(SeqCst), REPORTS[at].load(SeqCst)));
-        let before = counts();
-        stream(client, to, &check, 20_000);
-        let after = counts();
-        assert_eq!(SEEN.received_by.load(SeqCst), thread(worker), "the kernel has changed its mind");
-        for at in 0..2 {
-            let allocations = after[at].0 - before[at].0;
-            let reports = after[at].1 - before[at].1;
-            println!(
-                "received by {worker}, worker {at}: {allocations} allocations, {reports} reports, 20 200 datagrams"
-            );
+        // A pause of the worker's thread may want more receive buffers than ever before, and they are made then; what
+        // is made for each datagram would be made in every round.
+        for round in 1..=ROUNDS {
+            let before = counts();
+            stream(client, to, &check, 20_000);
+            let after = counts();
+            assert_eq!(SEEN.received_by.load(SeqCst), thread(worker), "the kernel has changed its mind");
+            let made = [0, 1].map(|at: usize| (after[at].0 - before[at].0, after[at].1 - before[at].1));
+            for (at, (allocations, reports)) in made.iter().enumerate() {
+                println!(
+                    "received by {worker}, worker {at}: {allocations} allocations, {reports} reports, 20 200 datagrams"
+                );
+            }
             // The report of each second is one; the second before or after may have been cut in two.
-            assert!(allocations <= reports + 1, "{allocations} allocations, {reports} reports");
+            if made.iter().all(|(allocations, reports)| *allocations <= reports + 1) {
+                break;
+            }
+            assert!(round < ROUNDS, "allocations and reports of each worker: {made:?}");
         }
     }
     assert_eq!(SEEN.outside.load(SeqCst), 0, "a datagram was copied out of its receive buffer");
