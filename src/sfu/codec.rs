@@ -64,19 +64,25 @@ pub(super) struct PayloadView {
     pub(super) keyframe: bool,
     /// VP8 only: what must be continuous for the receiver.
     pub(super) vp8: Option<Vp8Descriptor>,
+    /// Pixels of the picture that begins here: of VP8 keyframes that are not encrypted end to end.
+    pub(super) pixels: Option<u32>,
 }
 
 impl PayloadView {
     /// Reads a payload; `None` when it is malformed. An empty payload is padding and passes.
     pub(super) fn read(codec: Codec, payload: &[u8]) -> Option<Self> {
         match codec {
-            Codec::Opus => Some(Self { keyframe: false, vp8: None }),
-            Codec::Vp8 if payload.is_empty() => Some(Self { keyframe: false, vp8: None }),
+            Codec::Opus => Some(Self { keyframe: false, vp8: None, pixels: None }),
+            Codec::Vp8 if payload.is_empty() => Some(Self { keyframe: false, vp8: None, pixels: None }),
             Codec::Vp8 => {
                 let descriptor = Vp8Descriptor::parse(payload).ok()?;
-                Some(Self { keyframe: descriptor.starts_keyframe(payload), vp8: Some(descriptor) })
+                let keyframe = descriptor.starts_keyframe(payload);
+                let pixels = keyframe.then(|| vp8_pixels(payload)).flatten();
+                Some(Self { keyframe, vp8: Some(descriptor), pixels })
             }
-            Codec::H264 { .. } => Some(Self { keyframe: h264_starts_keyframe(payload), vp8: None }),
+            Codec::H264 { .. } => {
+                Some(Self { keyframe: h264_starts_keyframe(payload), vp8: None, pixels: None })
+            }
         }
     }
 }
@@ -92,6 +98,18 @@ pub(super) fn payload_type(known: &[(Codec, Pt)], codec: Codec) -> Option<Pt> {
         })
     };
     exact.or_else(close).map(|(_, pt)| *pt)
+}
+
+/// Returns width times height of the VP8 keyframe that a payload starts.
+fn vp8_pixels(payload: &[u8]) -> Option<u32> {
+    // RFC 7741 section 4.2: at most 6 bytes of descriptor; RFC 6386 section 9.1: 3 bytes of tag, the start code, then
+    // 14 bits each of width and height, each below 2 bits of scaling.
+    let start = payload.get(..12).unwrap_or(payload);
+    let at = start.windows(3).position(|code| code == VP8_START_CODE)?;
+    let [width_low, width_high, height_low, height_high] = *payload.get(at + 3..at + 7)? else { return None };
+    let width = u32::from(u16::from_le_bytes([width_low, width_high]) & 0x3fff);
+    let height = u32::from(u16::from_le_bytes([height_low, height_high]) & 0x3fff);
+    Some(width * height)
 }
 
 /// Returns whether an H.264 payload starts a sequence parameter set or an IDR picture.
@@ -118,6 +136,7 @@ fn h264_starts_keyframe(payload: &[u8]) -> bool {
     }
 }
 
+const VP8_START_CODE: [u8; 3] = [0x9d, 0x01, 0x2a];
 const NAL_IDR: u8 = 5;
 const NAL_SPS: u8 = 7;
 const NAL_STAP_A: u8 = 24;
@@ -128,6 +147,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_size_of_a_vp8_keyframe_is_read_behind_any_descriptor() {
+        let picture = [0x50, 0x01, 0x00, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0xe0, 0x41];
+        for descriptor in [&[0x10][..], &[0x90, 0x80, 0x05], &[0x90, 0xe0, 0x85, 0x05, 0x07, 0x20]] {
+            let payload = [descriptor, &picture].concat();
+            let view = PayloadView::read(Codec::Vp8, &payload).unwrap();
+            assert_eq!((view.keyframe, view.pixels), (true, Some(640 * 480)), "{descriptor:x?}");
+            let cut = PayloadView::read(Codec::Vp8, &payload[..payload.len() - 1]).unwrap();
+            assert_eq!(cut.pixels, None);
+        }
+        let later =
+            PayloadView::read(Codec::Vp8, &[0x10, 0x51, 0x01, 0x00, 0x9d, 0x01, 0x2a, 1, 1, 1, 1]).unwrap();
+        assert_eq!((later.keyframe, later.pixels), (false, None));
+    }
 
     #[test]
     fn h264_keyframes_are_found_in_all_three_packings() {

@@ -232,7 +232,7 @@ mod tests {
     const B: StreamKey = StreamKey { source: 2, ssrc: 22 };
 
     fn audio(stream: StreamKey, seq: u64, time: u32, now: Instant) -> Incoming {
-        let view = PayloadView { keyframe: false, vp8: None };
+        let view = PayloadView { keyframe: false, vp8: None, pixels: None };
         Incoming { stream, wanted: true, seq, time, codec: Codec::Opus, view, now }
     }
 

@@ -409,7 +409,7 @@ impl SfuHost {
             session.on_keyframe(packet.line, ssrc);
         }
         let Some(line) = session.sources.get_mut(packet.line) else { return };
-        line.layers.on_packet(ssrc, packet.rtp.payload.len(), now);
+        line.layers.on_packet(ssrc, packet.rtp.payload.len(), view.pixels, now);
         let incoming = Incoming {
             stream: StreamKey { source: line.number, ssrc },
             wanted: line.layers.target() == Some(ssrc),

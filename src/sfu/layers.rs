@@ -1,8 +1,9 @@
 //! Which simulcast layer of a source is forwarded.
 //!
 //! Pure: every layer of a source is counted; the best one that was active in the last second is the target of all
-//! receivers. "Best" is the one with the most bytes: that needs no knowledge of the codec, works when payloads are
-//! encrypted end to end, and does not trust the order of rids, which differs between clients.
+//! receivers. "Best" is the one with the largest picture where keyframes tell it, else the one with the most bytes:
+//! that needs no knowledge of the codec and works when payloads are encrypted end to end. Bytes alone would show a
+//! still picture in its smallest size, and the order of rids means nothing: it differs between clients.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ struct Layer<K> {
     // Bytes of the running and of the last whole window.
     bytes: u64,
     bytes_last: u64,
+    // Of its last keyframe.
+    pixels: Option<u32>,
     seen: Instant,
 }
 
@@ -29,12 +32,13 @@ impl<K: Copy + Eq> Layers<K> {
         Self { layers: Vec::new(), target: None, window: None }
     }
 
-    /// Counts one packet. Returns whether the target changed. At [`LAYERS_MAX`] layers, a new one takes the place of
+    /// Counts one packet; `pixels` is the size of the picture that it begins, if it tells. Returns whether the target changed. At [`LAYERS_MAX`] layers, a new one takes the place of
     /// the one that was silent longest.
-    pub(super) fn on_packet(&mut self, key: K, bytes: usize, now: Instant) -> bool {
+    pub(super) fn on_packet(&mut self, key: K, bytes: usize, pixels: Option<u32>, now: Instant) -> bool {
         match self.layers.iter_mut().find(|layer| layer.key == key) {
             Some(layer) => {
                 layer.bytes += bytes as u64;
+                layer.pixels = pixels.or(layer.pixels);
                 layer.seen = now;
             }
             None => {
@@ -43,7 +47,7 @@ impl<K: Copy + Eq> Layers<K> {
                 {
                     self.layers.swap_remove(oldest);
                 }
-                self.layers.push(Layer { key, bytes: bytes as u64, bytes_last: 0, seen: now });
+                self.layers.push(Layer { key, bytes: bytes as u64, bytes_last: 0, pixels, seen: now });
             }
         }
         let Some(target) = self.target else {
@@ -69,12 +73,15 @@ impl<K: Copy + Eq> Layers<K> {
         self.target
     }
 
-    /// Returns the active layer with the most bytes; the present one stays unless another is better by a fifth.
+    /// Returns the best active layer; the present one stays unless another is larger, or better by a fifth.
     fn pick(&self, target: K, now: Instant) -> K {
         let active = |layer: &&Layer<K>| now.duration_since(layer.seen) < WINDOW && layer.bytes_last > 0;
+        let sizes_known = self.layers.iter().filter(active).all(|layer| layer.pixels.is_some());
+        let rank = |layer: &Layer<K>| (layer.pixels.filter(|_| sizes_known), layer.bytes_last);
         let present = self.layers.iter().filter(active).find(|layer| layer.key == target);
-        let best = self.layers.iter().filter(active).max_by_key(|layer| layer.bytes_last);
+        let best = self.layers.iter().filter(active).max_by_key(|layer| rank(layer));
         match (present, best) {
+            (Some(present), Some(best)) if rank(best).0 > rank(present).0 => best.key,
             (Some(present), Some(best)) if best.bytes_last * 5 > present.bytes_last * 6 => best.key,
             (None, Some(best)) => best.key,
             (Some(_), _) | (None, None) => target,
@@ -96,7 +103,7 @@ mod tests {
         let mut changes = Vec::new();
         for t in (from..from + ms).step_by(20) {
             for (key, bytes) in rates {
-                if layers.on_packet(*key, *bytes, start + Duration::from_millis(t)) {
+                if layers.on_packet(*key, *bytes, None, start + Duration::from_millis(t)) {
                     changes.extend(layers.target());
                 }
             }
@@ -123,11 +130,25 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_picture_wins_when_all_sizes_are_known() {
+        let start = crate::clock::now();
+        let mut layers = Layers::new();
+        layers.on_packet(1, 100, Some(160 * 120), start);
+        layers.on_packet(2, 100, Some(640 * 480), start);
+        // A still picture: the small layer has more bytes than the large one.
+        assert_eq!(run(&mut layers, start, 20, 3000, &[(1, 100), (2, 60)]), [2]);
+        // A layer of unknown size comes: bytes decide.
+        assert_eq!(run(&mut layers, start, 3020, 3000, &[(1, 100), (2, 60), (3, 300)]), [3]);
+        // It goes, and sizes decide again.
+        assert_eq!(run(&mut layers, start, 6020, 3000, &[(1, 100), (2, 60)]).last(), Some(&2));
+    }
+
+    #[test]
     fn layers_are_bounded() {
         let start = crate::clock::now();
         let mut layers = Layers::new();
         for key in 0..100u8 {
-            layers.on_packet(key, 1, start + Duration::from_millis(u64::from(key)));
+            layers.on_packet(key, 1, None, start + Duration::from_millis(u64::from(key)));
         }
         assert_eq!(layers.layers.len(), LAYERS_MAX);
     }

@@ -33,3 +33,11 @@ async fn everybody_sees_and_hears_their_room_and_nobody_else() {
     }
     eprintln!("screenshots are in {}", screenshots.display());
 }
+
+#[tokio::test]
+async fn one_layer_of_a_simulcast_sender_is_seen_and_follows_what_is_sent() {
+    let roomgate = Roomgate::start_up(&config::conference(1)).await;
+    let input = json!({ "base": format!("https://{}", roomgate.https()) });
+    let seen = browser::run("simulcast.mjs", &input, Duration::from_secs(120)).await;
+    assert_eq!(seen["faults"], json!([]), "the viewer's page logged faults");
+}
