@@ -5,12 +5,13 @@
 //! place, whole, or leaves the old one.
 
 mod embedded;
+mod probe;
 mod reload;
 mod view;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -78,8 +79,11 @@ pub struct App {
     rooms: Rooms,
     edge: Edge,
     embedded: Option<Embedded>,
+    admin: OnceLock<Admin>,
     metrics: Metrics,
     tasks: Tasks,
+    /// The admin server's: it answers until everything else has ended.
+    admin_tasks: Tasks,
 }
 
 impl App {
@@ -89,6 +93,8 @@ impl App {
     ///
     /// A socket that cannot be bound, a thread that cannot be started, a certificate that cannot be used.
     pub async fn start(loaded: Loaded, origin: Origin) -> anyhow::Result<Arc<Self>> {
+        // First: without a handler this signal would end the process. It is kept until reloads are possible.
+        let hangup = signal(SignalKind::hangup())?;
         let warnings: Vec<String> = loaded.warnings.iter().map(Fault::one_line).collect();
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -135,42 +141,61 @@ impl App {
             rooms,
             edge,
             embedded,
+            admin: OnceLock::new(),
             metrics,
             tasks,
+            admin_tasks: Tasks::new(),
         });
         app.metrics.process.say_build(app.started.edge.name.as_deref().unwrap_or_default());
         app.metrics.config.generation.set(1);
         app.metrics.config.last_reload_ok.set(1);
-        app.reload_when_asked(&loaded.text)?;
         let view = Arc::clone(&app) as Arc<dyn AdminView>;
-        let admin = Admin::start(&app.started.admin, view, app.metrics.admin.clone(), &app.tasks)?;
+        let admin = Admin::start(&app.started.admin, view, app.metrics.admin.clone(), &app.admin_tasks)?;
         app.workers_tested().await;
         app.say_ready(&admin);
+        // A reload in the moments before this would keep the tokens of the start: the watch begins after it.
+        let _ = app.admin.set(admin);
+        app.reload_when_asked(&loaded.text, hangup);
         Ok(app)
     }
 
-    /// Serves until SIGTERM or SIGINT, then ends politely within `shutdown.deadline`; a second signal ends at once.
+    /// Starts and serves until SIGTERM or SIGINT, then ends politely within `shutdown.deadline`; a second signal ends at
+    /// once.
     ///
     /// # Errors
     ///
-    /// Signals cannot be received.
-    pub async fn run_until_signalled(&self) -> anyhow::Result<()> {
+    /// As for [`App::start`]; or signals cannot be received.
+    pub async fn run(loaded: Loaded, origin: Origin) -> anyhow::Result<()> {
         let mut signals = EndSignals::new()?;
+        let app = tokio::select! {
+            app = Self::start(loaded, origin) => app?,
+            () = signals.next() => return Ok(()),
+        };
         signals.next().await;
-        let deadline = self.running.load().settings.shutdown.deadline;
-        tracing::info!(?deadline, tasks = self.tasks.running(), "stopping: nothing new is accepted");
-        self.edge.stop_accepting();
         tokio::select! {
-            left = self.tasks.drain(deadline) => if left > 0 {
-                tracing::warn!(left, "the deadline has passed: what was still open is cut");
-            },
+            () = app.end() => {}
             () = signals.next() => tracing::warn!("second signal: ending at once"),
-        }
-        if let Some(embedded) = &self.embedded {
-            embedded.workers.stop();
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// Ends everything: nothing new, goodbyes, then the workers, and the admin server last.
+    async fn end(&self) {
+        let deadline = self.running.load().settings.shutdown.deadline;
+        tracing::info!(?deadline, tasks = self.tasks.running(), "stopping: nothing new is accepted");
+        self.edge.stop_accepting();
+        let left = self.tasks.drain(deadline).await;
+        if left > 0 {
+            tracing::warn!(left, "the deadline has passed: what was still open is cut");
+        }
+        if let Some(embedded) = &self.embedded {
+            // Their sessions say goodbye in the last turn.
+            embedded.workers.stop();
+            let workers = Arc::clone(&embedded.workers);
+            let _ = tokio::task::spawn_blocking(move || workers.join(WORKERS_END_MAX)).await;
+        }
+        self.admin_tasks.drain(ADMIN_END_MAX).await;
     }
 
     /// Listeners that accept, with the address of each.
@@ -247,5 +272,9 @@ impl EndSignals {
     }
 }
 
+/// For the workers' last turn.
+const WORKERS_END_MAX: Duration = Duration::from_millis(500);
+/// For answers that the admin server is sending.
+const ADMIN_END_MAX: Duration = Duration::from_millis(500);
 /// Two self-tests that end at their deadline, and some.
 const FIRST_TEST_MAX: Duration = Duration::from_secs(6);

@@ -111,6 +111,12 @@ impl Guard {
         Self { bind, tokens: settings.tokens.clone() }
     }
 
+    /// Returns the same guard with other tokens: the addresses are those that the process listens on.
+    #[must_use]
+    pub fn with_tokens(&self, tokens: &BTreeMap<Name, Secret>) -> Self {
+        Self { bind: self.bind.clone(), tokens: tokens.clone() }
+    }
+
     /// Returns the name of the token that the request carries, or `None` when none is asked for.
     ///
     /// # Errors

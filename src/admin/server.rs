@@ -1,11 +1,13 @@
 //! Carries the admin server's bytes: own listeners, a bounded number of connections, deadlines.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::Request;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -20,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::api::{self, Answer};
 use super::guard::Guard;
 use super::view::AdminView;
-use crate::config::settings::AdminSettings;
+use crate::config::settings::{AdminSettings, Name, Secret};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::AdminMetrics;
 
@@ -46,6 +48,7 @@ const BACKLOG: i32 = 128;
 #[derive(Debug)]
 pub struct Admin {
     local: Vec<SocketAddr>,
+    shared: Arc<Shared>,
 }
 
 impl Admin {
@@ -63,7 +66,7 @@ impl Admin {
         tasks: &Tasks,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            guard: Guard::new(settings),
+            guard: ArcSwap::from_pointee(Guard::new(settings)),
             view,
             metrics,
             tasks: tasks.clone(),
@@ -80,7 +83,13 @@ impl Admin {
             local.push(listener.local_addr()?);
             tasks.spawn(accept(listener, Arc::clone(&shared)));
         }
-        Ok(Self { local })
+        Ok(Self { local, shared })
+    }
+
+    /// Takes other tokens from the next request on.
+    pub fn apply(&self, tokens: &BTreeMap<Name, Secret>) {
+        let guard = self.shared.guard.load().with_tokens(tokens);
+        self.shared.guard.store(Arc::new(guard));
     }
 
     /// Returns the bound addresses, in the order of `admin.bind`.
@@ -89,8 +98,14 @@ impl Admin {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
 struct Shared {
-    guard: Guard,
+    guard: ArcSwap<Guard>,
     view: Arc<dyn AdminView>,
     metrics: AdminMetrics,
     tasks: Tasks,
@@ -181,7 +196,7 @@ async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
 async fn respond(request: Request<Incoming>, local: SocketAddr, shared: &Shared) -> Answer {
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, ());
-    let answer = api::answer(&head, local, &shared.guard, shared.view.as_ref()).await;
+    let answer = api::answer(&head, local, &shared.guard.load(), shared.view.as_ref()).await;
     // Read what the client sends, within bounds, so that the connection can serve its next request.
     let _ = timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     let class = match answer.response.status().as_u16() {

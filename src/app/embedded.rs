@@ -1,10 +1,11 @@
 //! The workers of this process, what watches them, and their rates.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::probe::Probe;
 use crate::admin::rates::{RateSeries, Totals};
 use crate::clock;
 use crate::config::settings::{PoolNodes, Settings};
@@ -59,11 +60,7 @@ impl Embedded {
 
     /// Returns what the pool's checks ask.
     pub(super) fn probe(&self) -> impl WorkerProbe + use<> {
-        Probe {
-            workers: Arc::clone(&self.workers),
-            selftest: self.selftest.clone(),
-            late: self.workers.handles().iter().map(|_| Mutex::default()).collect(),
-        }
+        Probe::new(Arc::clone(&self.workers), self.selftest.clone())
     }
 
     fn sample_rates(&self, tasks: &Tasks) {
@@ -98,58 +95,10 @@ impl Embedded {
     }
 }
 
-/// A worker is healthy when its loop turns and a synthetic participant got its packet back.
-struct Probe {
-    workers: Arc<Workers<Command, SfuReport>>,
-    selftest: Selftest,
-    /// The last heartbeat of each worker that was late when it was last looked at.
-    late: Box<[Mutex<Option<Instant>>]>,
-}
-
-impl Probe {
-    /// Returns whether a worker's loop stands still: its heartbeat was late twice in a row, and is the same one.
-    ///
-    /// A machine that was paused as a whole wakes with all heartbeats late; its workers beat again before the second
-    /// look, and nobody's room moves.
-    fn stalls(&self, worker: u8, beat: Option<Instant>, age: Duration) -> bool {
-        let Some(late) = self.late.get(usize::from(worker)) else { return false };
-        let mut late = late.lock().unwrap_or_else(PoisonError::into_inner);
-        let beat = beat.filter(|_| age > STALL);
-        let before = std::mem::replace(&mut *late, beat);
-        matches!((before, beat), (Some(before), Some(beat)) if beat.saturating_duration_since(before) < SAME_BEAT)
-    }
-}
-
-impl WorkerProbe for Probe {
-    fn workers(&self) -> u8 {
-        self.workers.count()
-    }
-
-    fn health(&self, worker: u8, now: Instant) -> Option<Result<(), String>> {
-        let Some(handle) = self.workers.handle(worker) else {
-            return Some(Err(format!("there is no worker {worker}")));
-        };
-        if !handle.is_running() {
-            return Some(Err("its thread has ended".to_owned()));
-        }
-        let age = handle.heartbeat_age(now);
-        if self.stalls(worker, now.checked_sub(age), age) {
-            return Some(Err(format!("no heartbeat for {} ms", age.as_millis())));
-        }
-        let last = self.selftest.last(worker)?;
-        last.at.map(|_| last.outcome.clone())
-    }
-}
-
 fn cores() -> u8 {
     std::thread::available_parallelism()
         .map_or(1, |cores| u8::try_from(cores.get()).unwrap_or(u8::MAX).min(WORKERS_MAX))
 }
 
-/// A worker that lives begins a turn every 100 ms. Looked at every 100 ms and twice, a stall shows within a second, and
-/// a machine that is merely busy has room for some late turns.
-const STALL: Duration = Duration::from_millis(650);
-/// Heartbeats are in whole milliseconds; two that differ by less are one.
-const SAME_BEAT: Duration = Duration::from_millis(5);
 /// As many as `embedded` may name in the file.
 const WORKERS_MAX: u8 = 64;

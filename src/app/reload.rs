@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::{App, Running};
@@ -63,9 +63,16 @@ impl App {
 
     fn put_in_force(&self, loaded: Loaded) -> Result<(), String> {
         let settings = Arc::new(loaded.settings);
+        let reasons = config::unsafe_without_restart(&self.started, &settings);
+        if !reasons.is_empty() {
+            return Err(reasons.join("\n"));
+        }
         // The edge is the only part that can still refuse (a certificate that changed since the check): it goes first.
         self.edge.apply(Arc::clone(&settings)).map_err(|error| error.to_string())?;
         self.pools.apply(&settings.pools);
+        if let Some(admin) = self.admin.get() {
+            admin.apply(&settings.admin.tokens);
+        }
         let generation = self.running.load().generation + 1;
         self.running.store(Arc::new(Running {
             generation,
@@ -104,8 +111,7 @@ impl App {
 
     /// Reloads on SIGHUP and when the file changes, until the process stops.
     /// `text` is what the running configuration was made of: an edit since then counts as a change.
-    pub(super) fn reload_when_asked(self: &Arc<Self>, text: &str) -> anyhow::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub(super) fn reload_when_asked(self: &Arc<Self>, text: &str, mut hangup: Signal) {
         let (changed, mut changes) = mpsc::channel(1);
         let path = self.origin.path.clone();
         let watch = path.map(|path| watch::watch_from(path, text, &self.tasks, changed));
@@ -122,6 +128,5 @@ impl App {
                 app.reload(cause).await;
             }
         });
-        Ok(())
     }
 }

@@ -33,10 +33,7 @@ pub fn run(args: RunArgs, err: &mut dyn Write) -> Exit {
             return Exit::Failure;
         }
     };
-    let ended = runtime.block_on(async {
-        let app = App::start(loaded, origin).await?;
-        app.run_until_signalled().await
-    });
+    let ended = runtime.block_on(App::run(loaded, origin));
     runtime.shutdown_background();
     match ended {
         Ok(()) => Exit::Ok,

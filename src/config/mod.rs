@@ -20,7 +20,7 @@ mod tree;
 mod values;
 
 pub use fault::{Fault, Faults};
-pub use restart::restart_needed;
+pub use restart::{restart_needed, unsafe_without_restart};
 pub use schema::schema;
 
 use std::path::Path;

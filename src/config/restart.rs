@@ -2,7 +2,7 @@
 //!
 //! Pure. The record tables in `file` say the same per key; a test holds both against each other.
 
-use super::settings::{ListenerSettings, MediaSettings, Name, PoolNodes, Settings, StoreSettings};
+use super::settings::{App, Auth, ListenerSettings, MediaSettings, Name, PoolNodes, Settings, StoreSettings};
 
 /// Returns the keys, by their path, whose change takes effect only at the next start. Everything else is live.
 pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<String> {
@@ -30,6 +30,32 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<String> {
     changed(old.admin.bind != new.admin.bind, || "admin.bind".to_owned(), &mut keys);
     changed(old.rooms != new.rooms, || "rooms.max".to_owned(), &mut keys);
     keys
+}
+
+/// Returns what a running process must not take over, because its sockets stay as they were started: what is safe on
+/// loopback would be open to everybody on the address that is still in use. One sentence each.
+pub fn unsafe_without_restart(started: &Settings, new: &Settings) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if let Some(address) = started.admin.bind.iter().find(|address| !address.ip().is_loopback())
+        && new.admin.tokens.is_empty()
+    {
+        reasons.push(format!(
+            "admin.tokens: none are left while this process listens on {address}; keep a token, or restart with another admin.bind"
+        ));
+    }
+    let mut bound = started.listeners.values().flat_map(|listener| &listener.bind);
+    let new_is_local = new.listeners.values().flat_map(|l| &l.bind).all(|address| address.ip().is_loopback());
+    if let Some(address) = bound.find(|address| !address.ip().is_loopback())
+        && new_is_local
+    {
+        for site in new.sites.iter().filter(|site| matches!(site.app, App::Conference { auth: Auth::Open })) {
+            reasons.push(format!(
+                "sites.{}: it would be open to everybody on {address}, where this process listens until it is restarted; restart it",
+                site.name
+            ));
+        }
+    }
+    reasons
 }
 
 fn edge(old: &Settings, new: &Settings, keys: &mut Vec<String>) {
@@ -72,4 +98,36 @@ fn changed(is: bool, key: impl FnOnce() -> String, keys: &mut Vec<String>) {
 fn names<'a>(old: impl Iterator<Item = &'a Name>, new: impl Iterator<Item = &'a Name>) -> Vec<Name> {
     let names: std::collections::BTreeSet<Name> = old.chain(new).cloned().collect();
     names.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+version: 1
+listeners: { http: { bind: ["LISTEN"] } }
+media: { bind: ["127.0.0.1:0"], advertise: ["127.0.0.1"] }
+sites: { "*": { app: conference, pool: workers, auth: open } }
+pools: { workers: { embedded: 1 } }
+"#;
+
+    fn settings(listen: &str) -> Settings {
+        let text = FILE.replace("LISTEN", listen);
+        crate::config::load_str("f.yaml", &text, std::path::Path::new("."), None).unwrap().settings
+    }
+
+    #[test]
+    fn what_only_loopback_may_have_is_refused_while_other_sockets_are_open() {
+        let (public, local) = (settings("0.0.0.0:0"), settings("127.0.0.1:0"));
+        for (started, new, refused) in
+            [(&public, &public, 0), (&local, &local, 0), (&local, &public, 0), (&public, &local, 1)]
+        {
+            assert_eq!(unsafe_without_restart(started, new).len(), refused);
+        }
+        let mut started = local.clone();
+        started.admin.bind = vec!["0.0.0.0:9180".parse().unwrap()];
+        let reasons = unsafe_without_restart(&started, &local);
+        assert!(reasons.len() == 1 && reasons[0].starts_with("admin.tokens: none are left"), "{reasons:?}");
+    }
 }
