@@ -125,3 +125,24 @@ async fn tokens_are_asked_for_and_never_shown() {
     assert_eq!(status(&roomgate, "GET", "/api/v1/rooms", &[("authorization", &bearer)]).await, 200);
     assert!(!roomgate.log().iter().any(|line| line.contains(TOKEN)), "the log holds the token");
 }
+
+#[tokio::test]
+async fn a_token_that_leaked_is_worth_nothing_after_a_reload() {
+    const OTHER: &str = "another-token-of-sixteen-or-more";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ops.token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let config = config::conference(1)
+        .replace("admin: { bind:", "admin: { tokens: { ops: \"file:ops.token\" }, bind:");
+    let roomgate = Roomgate::start_in(folder, &config).await;
+    let (old, new) = (format!("Bearer {TOKEN}"), format!("Bearer {OTHER}"));
+    let rooms =
+        async |bearer: &str| status(&roomgate, "GET", "/api/v1/rooms", &[("authorization", bearer)]).await;
+    assert_eq!(rooms(&new).await, 401);
+
+    std::fs::write(&file, format!("{OTHER}\n")).unwrap();
+    let reload = status(&roomgate, "POST", "/api/v1/reload", &[("authorization", &old)]).await;
+    assert_eq!(reload, 200, "the old one still counts until the new one is in force");
+    assert_eq!(rooms(&old).await, 401);
+    assert_eq!(rooms(&new).await, 200);
+}

@@ -100,10 +100,26 @@ async fn a_second_signal_ends_at_once() {
     let slow = tokio::spawn(async move { client.get(JITSI, "/slow/60000/a").await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     roomgate.signal(Signal::TERM);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // The operator sees it until the end.
+    until(SOON, "readiness is gone", || async {
+        let answer = roomgate.admin_get("/readyz").await;
+        let stopping = answer.status == 503 && answer.text().contains("stopping");
+        if stopping { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+    assert!(roomgate.metrics().await.has("roomgate_tasks"));
     let told = Instant::now();
     roomgate.signal(Signal::TERM);
     roomgate.exit(Duration::from_secs(3)).await;
     eprintln!("ended {:?} after the second signal", told.elapsed());
     slow.abort();
+}
+
+#[tokio::test]
+async fn a_signal_during_the_start_ends_politely_too() {
+    let mut roomgate = Roomgate::spawn_in(tempfile::tempdir().unwrap(), &config::conference(2));
+    roomgate.wait_log(SOON, "its first socket", |line| line["message"] == "media port is open").await;
+    roomgate.signal(Signal::TERM);
+    let status = roomgate.exit(SOON).await;
+    assert!(status.success(), "{status}");
 }

@@ -41,6 +41,13 @@ impl Roomgate {
 
     /// The same as [`Roomgate::start`], in a folder that already holds what the configuration names.
     pub(crate) async fn start_in(folder: TempDir, config: &str) -> Self {
+        let mut roomgate = Self::spawn_in(folder, config);
+        roomgate.ready().await;
+        roomgate
+    }
+
+    /// Starts it with this configuration and waits for nothing.
+    pub(crate) fn spawn_in(folder: TempDir, config: &str) -> Self {
         let file = folder.path().join(CONFIG);
         std::fs::write(&file, config).expect("the configuration is written");
         let mut child = Command::new(binary())
@@ -53,27 +60,30 @@ impl Roomgate {
             .spawn()
             .expect("the binary starts");
         let log = Log::of(&mut child);
-        let mut roomgate = Self {
+        Self {
             child,
             folder,
             log,
             listeners: BTreeMap::new(),
             media: None,
             admin: SocketAddr::from(([0, 0, 0, 0], 0)),
-        };
-        let ready = roomgate.wait_log(START_MAX, "ready", |line| line["message"] == "ready").await;
+        }
+    }
+
+    /// Waits until it says that it is ready, and takes its addresses.
+    async fn ready(&mut self) {
+        let ready = self.wait_log(START_MAX, "ready", |line| line["message"] == "ready").await;
         let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
         for listener in text("listeners").split_whitespace() {
             let (name, address) = listener.split_once('=').expect("name=address");
             // A listener with several addresses is reached through its first.
             let address = address.split(',').next().unwrap_or_default();
             let address = address.parse().expect("the address of a listener");
-            roomgate.listeners.entry(name.to_owned()).or_insert(address);
+            self.listeners.entry(name.to_owned()).or_insert(address);
         }
-        roomgate.media = text("media").split([',', ' ']).next().and_then(|address| address.parse().ok());
-        roomgate.admin =
+        self.media = text("media").split([',', ' ']).next().and_then(|address| address.parse().ok());
+        self.admin =
             text("admin").split([',', ' ']).next().unwrap_or_default().parse().expect("the admin address");
-        roomgate
     }
 
     /// Address of the listener `https`.
