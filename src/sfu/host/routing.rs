@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Seat, SfuHost};
 use crate::sfu::command::{Notice, Role};
 use crate::sfu::room::Room;
-use crate::sfu::signalling::message::{Lines, ServerMessage, Slot, SlotSource, Source};
+use crate::sfu::signalling::message::{LINES_ASKED_MAX, Lines, ServerMessage, Slot, SlotSource, Source};
 use crate::sfu::slots::{Kind, Line, Offered, Offering, lines_for};
 
 /// Where the sources of a room come from: participant, index of the line, what it carries.
@@ -176,9 +176,5 @@ impl SfuHost {
 }
 
 fn needed([audio, video]: [usize; 2]) -> Lines {
-    Lines { audio: lines_for(audio, AUDIO_LINES_MAX), video: lines_for(video, VIDEO_LINES_MAX) }
+    Lines { audio: lines_for(audio, LINES_ASKED_MAX.audio), video: lines_for(video, LINES_ASKED_MAX.video) }
 }
-
-/// Receive lines that are asked for at most; with the client's own they stay below `LINES_MAX`.
-const AUDIO_LINES_MAX: u16 = 120;
-const VIDEO_LINES_MAX: u16 = 128;

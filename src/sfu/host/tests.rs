@@ -155,6 +155,42 @@ fn a_room_that_grows_asks_for_lines_in_steps() {
 }
 
 #[test]
+fn sources_beyond_the_lines_wait_for_one_and_nobody_is_asked_for_ever() {
+    let mut sim = Sim::new();
+    let watcher = sim.join("a", &[], 8, 8);
+    for _ in 1..60 {
+        let person = sim.join("a", &[Microphone, Camera], 4, 4);
+        // Who talks does not matter here, only the first ones do.
+        sim.people[person].muted = person > 9;
+        sim.run(TICK * 4);
+    }
+    sim.run(seconds(4));
+    let asked = |sim: &Sim, person: usize| -> Vec<Lines> {
+        let lines =
+            |m: &ServerMessage| if let ServerMessage::Lines { lines } = m { Some(*lines) } else { None };
+        sim.people[person].heard.iter().filter_map(lines).collect()
+    };
+    // A client that cannot have more does not follow; each step is asked for once.
+    let steps = [16, 32, 64].map(|lines| Lines { audio: lines, video: lines });
+    assert_eq!(asked(&sim, watcher), steps);
+    assert!(sim.people.iter().all(|p| p.bye.is_none() && p.is_up));
+    assert_eq!(sim.host.totals.offers_refused, 0);
+    let seen: Vec<u8> = (1..9).map(who).collect();
+    let got = sim.got(watcher);
+    assert!(seen.iter().all(|w| got.contains_key(&(*w, b'c')) && got.contains_key(&(*w, b'm'))), "{got:?}");
+    assert_eq!(got.len(), 16, "the ninth has no line");
+    let before = asked(&sim, 5).len();
+    sim.leave(3);
+    sim.forget();
+    sim.run(seconds(3));
+    assert!(sim.got(watcher).contains_key(&(who(9), b'c')), "the freed line takes the next");
+    assert_eq!((asked(&sim, watcher).len(), asked(&sim, 5).len()), (3, before));
+    // All that there is room for is asked for at once when somebody enters.
+    let (late, _heard) = sim.try_join("a", Role::Talker);
+    assert_eq!(late.unwrap().lines, Lines { audio: 64, video: 64 });
+}
+
+#[test]
 fn an_ice_restart_on_the_same_address_keeps_media_running() {
     let mut sim = Sim::new();
     let a = sim.join("a", &[Microphone, Camera], 4, 4);

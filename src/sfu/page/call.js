@@ -13,6 +13,8 @@ const DISCONNECTED_MS_MAX = 5_000;
 const RESTART_MS_MAX = 8_000;
 /** ICE restarts without success before the call is joined anew. */
 const RESTARTS_MAX = 2;
+/** Longest offer. The server takes messages of 1 MiB; the rest is for candidates and what JSON escapes. */
+const OFFER_CHARS_MAX = 768 * 1024;
 
 /**
  * Returns what a camera may send, by how many are in the room: everybody receives all of it. `height` is what the
@@ -25,6 +27,20 @@ export function cameraLimits(participants, height = 0) {
     : participants <= 9 ? [500_000, 360, 24]
     : [220_000, 180, 20];
   return { maxBitrate, maxFramerate, scaleResolutionDownBy: Math.max(1, height / heightMax) };
+}
+
+/**
+ * Returns the codecs to name on lines that only receive: those that the server forwards, once each. A browser's whole
+ * list is several times as long, and an offer repeats it on each of its many lines. `null`: leave the list as it is.
+ */
+export function receiveCodecs(kind, codecs = globalThis.RTCRtpReceiver?.getCapabilities?.(kind)?.codecs ?? []) {
+  const is = (name) => codecs.filter((codec) => codec.mimeType.toLowerCase() === name);
+  if (kind === "audio") return is("audio/opus").length > 0 ? is("audio/opus") : null;
+  const h264 = is("video/h264").filter((codec) => /(^|;)\s*packetization-mode=1\s*(;|$)/.test(codec.sdpFmtpLine ?? ""));
+  // One profile does: the server gives a receiver the others under it too. Constrained Baseline is what all can send.
+  const baseline = h264.filter((codec) => /profile-level-id=42e0/i.test(codec.sdpFmtpLine));
+  const chosen = [...is("video/vp8"), ...[...baseline, ...h264].slice(0, 1)];
+  return chosen.length > 0 ? [...chosen, ...is("video/rtx")] : null;
 }
 
 /** Returns the ports of the answer's candidates, in words: what a firewall has to let through. */
@@ -61,6 +77,7 @@ export class Call {
   #restarts = 0;
   #timer = 0;
   #participants = 1;
+  #full = false;
   #dtls = null;
   #closed = false;
 
@@ -200,15 +217,35 @@ export class Call {
 
   // Adds receive lines until there are as many as asked. Returns whether any was added.
   #reach({ audio, video }) {
+    if (this.#full) return false;
     let added = false;
     for (const [kind, wanted] of [["audio", audio], ["video", video]]) {
       const have = this.pc.getTransceivers().filter((t) => t.receiver.track.kind === kind && t.direction === "recvonly").length;
       for (let n = have; n < wanted; n += 1) {
-        this.pc.addTransceiver(kind, { direction: "recvonly" });
+        const transceiver = this.pc.addTransceiver(kind, { direction: "recvonly" });
+        const codecs = receiveCodecs(kind);
+        try {
+          if (codecs !== null) transceiver.setCodecPreferences?.(codecs);
+        } catch {
+          // The browser's own list is longer, and as good.
+        }
         added = true;
       }
     }
     return added;
+  }
+
+  // Makes an offer that the server can take: of new receive lines as many are let go as it needs. Who has none is not
+  // seen or heard here; the call goes on.
+  async #fittingOffer() {
+    for (;;) {
+      const offer = await this.pc.createOffer({ iceRestart: this.#restart });
+      const isNew = (transceiver) => transceiver.mid === null && transceiver.direction === "recvonly";
+      const added = this.pc.getTransceivers().filter(isNew);
+      if (offer.sdp.length <= OFFER_CHARS_MAX || added.length === 0) return offer;
+      this.#full = true;
+      added.slice(Math.floor(added.length / 2)).forEach((transceiver) => transceiver.stop());
+    }
   }
 
   #point(mid, from) {
@@ -233,7 +270,7 @@ export class Call {
     const pending = { id: this.#offerId, deadline: 0 };
     this.#pending = pending;
     try {
-      const offer = await this.pc.createOffer({ iceRestart: this.#restart });
+      const offer = await this.#fittingOffer();
       this.#restart = false;
       await this.pc.setLocalDescription(offer);
     } catch (error) {

@@ -21,6 +21,10 @@
 //! client need not trickle. After a break, the client joins again (a new `you`); an offer with new ICE credentials
 //! on a living connection is an ICE restart.
 //!
+//! `lines` asks for at most [`LINES_ASKED_MAX`]. Of more sources than a client has lines, those that came last have none
+//! until one is freed: they are listed, but not received. That is no error, and nothing is asked for again. Name few
+//! codecs on receive lines: an offer repeats them on every line.
+//!
 //! Limits: a message is at most [`MESSAGE_BYTES_MAX`] bytes; an SDP has at most [`LINES_MAX`] lines; names are cut at
 //! [`NAME_CHARS_MAX`] characters. Close codes: 1001 the service stops, 1008 a message was not understood (an `error`
 //! says why) or the token is not valid, 1012 join again: the room moved, or the media path broke (15 s without a check of
@@ -29,9 +33,14 @@
 use serde::{Deserialize, Serialize};
 
 /// Largest message in either direction.
-pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+///
+/// A browser's offer with [`LINES_ASKED_MAX`] fits in half of it. Memory is taken for a message as it comes, not before.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Largest number of m-lines of one participant.
 pub const LINES_MAX: usize = 256;
+/// Receive lines that a client is asked for at most; with its own they stay below [`LINES_MAX`].
+pub const LINES_ASKED_MAX: Lines = Lines { audio: 120, video: 128 };
+const _: () = assert!(LINES_ASKED_MAX.audio as usize + LINES_ASKED_MAX.video as usize + 3 <= LINES_MAX);
 /// Longest display name.
 pub const NAME_CHARS_MAX: usize = 64;
 

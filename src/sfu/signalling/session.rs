@@ -167,7 +167,8 @@ where
         let message = match received {
             Some(Ok(message)) => message,
             Some(Err(Error::Capacity(_))) => {
-                return Err(self.refuse("a message was longer than 262144 bytes").await);
+                let reason = format!("a message was longer than {MESSAGE_BYTES_MAX} bytes");
+                return Err(self.refuse(&reason).await);
             }
             Some(Err(_)) | None => return Err(End::Lost),
         };
