@@ -4,6 +4,7 @@
 //! name and address stand, with its health and counters. What decides is pure: [`health`] and [`placement`].
 
 pub mod checker;
+pub mod dial;
 pub mod health;
 pub mod node;
 pub mod placement;
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use checker::{Checker, OnDown};
-pub use health::{CheckOutcome, FailReason, NodeState};
+pub use health::{CheckOutcome, FailReason, LocalFault, NodeState};
 pub use node::{Node, OpenGuard, Target};
 
 use crate::config::settings::{CheckSettings, Name, PoolNodes, PoolSettings};
@@ -346,6 +347,21 @@ mod tests {
         assert_eq!((to("up"), to("down")), (2, 1));
     }
 
+    #[test]
+    fn a_lack_of_our_own_takes_nobody_down() {
+        let bench = Bench::new(&[("a", 1, 100)], None);
+        let (node, now) = (bench.node("a"), crate::clock::now());
+        for fault in [LocalFault::Descriptors, LocalFault::Memory, LocalFault::Ports] {
+            node.connect_failed(FailReason::Local(fault), now);
+            node.report(CheckOutcome::Fail(FailReason::Local(fault)), now);
+        }
+        assert_eq!((node.can_serve(), node.why().as_str()), (true, "not checked"));
+        let counted = |result| bench.metrics.pool.checks.with_label_values(&["p", "a", result]).get();
+        assert_eq!((counted("unasked"), counted("fail"), counted("connect_fail")), (3, 0, 0));
+        node.connect_failed(FailReason::ConnectRefused, now);
+        assert!(!node.can_serve(), "one failure of its own is enough");
+    }
+
     #[tokio::test]
     async fn waiting_for_a_fall_ends_with_the_fall_even_when_the_node_is_back() {
         let bench = Bench::new(&[("a", 1, 100)], None);
@@ -375,19 +391,19 @@ mod tests {
             node.report(CheckOutcome::Pass, now);
         }
         let (open, gauge) = (a.open(), bench.metrics.pool.node_up.with_label_values(&["p", "b"]));
-        assert_eq!((gauge.get(), bench.series()), (1, 3 * 5));
+        assert_eq!((gauge.get(), bench.series()), (1, 3 * 6));
         // a: another weight; b: another port; c: gone.
         bench.pools.apply(&settings(&[("a", 1, 7), ("b", 9, 100)], Some((3, 1))));
         assert!(Arc::ptr_eq(&a, &bench.node("a")) && a.can_serve());
         assert_eq!((a.weight(), a.open_count()), (7, 1));
         assert!(!Arc::ptr_eq(&b, &bench.node("b")));
-        assert_eq!((gauge.get(), bench.series()), (0, 2 * 5), "the new b is not up; c is forgotten");
+        assert_eq!((gauge.get(), bench.series()), (0, 2 * 6), "the new b is not up; c is forgotten");
         for gone in [&b, &c] {
             gone.report(CheckOutcome::Pass, now);
             assert!(gone.is_removed() && !gone.can_serve());
             assert_eq!((gone.state(), gone.why().as_str()), (NodeState::Down, "left the configuration"));
         }
-        assert_eq!(bench.series(), 2 * 5, "a node that left writes no series");
+        assert_eq!(bench.series(), 2 * 6, "a node that left writes no series");
         a.report(refused(), now);
         assert_eq!(a.state(), NodeState::Down, "the new fall counts");
         drop(open);
