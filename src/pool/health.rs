@@ -8,6 +8,8 @@ use std::io;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 /// Whether a node can serve.
 ///
 /// ```text
@@ -77,16 +79,72 @@ pub enum FailReason {
     /// An embedded worker is unwell, in its own words.
     #[error("{0}")]
     Worker(String),
+    /// This machine could not even ask: it says nothing about the node, and counts neither for nor against it.
+    #[error("this machine is out of {0}")]
+    Local(LocalFault),
+}
+
+/// What this process or its machine lacked when a node was to be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LocalFault {
+    /// Descriptors: the process's limit (EMFILE) or the machine's (ENFILE).
+    Descriptors,
+    /// Memory for sockets (ENOBUFS, ENOMEM).
+    Memory,
+    /// Local ports towards that address (EADDRNOTAVAIL).
+    Ports,
+}
+
+impl LocalFault {
+    /// Returns the word for metrics. Stable.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LocalFault::Descriptors => "descriptors",
+            LocalFault::Memory => "memory",
+            LocalFault::Ports => "ports",
+        }
+    }
+
+    /// Tells which of our own resources an error is about; `None`: it is about the other side.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        let errno = Errno::from_io_error(error)?;
+        if errno == Errno::MFILE || errno == Errno::NFILE {
+            Some(LocalFault::Descriptors)
+        } else if errno == Errno::NOBUFS || errno == Errno::NOMEM {
+            Some(LocalFault::Memory)
+        } else if errno == Errno::ADDRNOTAVAIL {
+            Some(LocalFault::Ports)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for LocalFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LocalFault::Descriptors => "file descriptors",
+            LocalFault::Memory => "memory for sockets",
+            LocalFault::Ports => "local ports",
+        })
+    }
 }
 
 impl FailReason {
     /// Names what a failed TCP connect says about the node.
     pub fn connect(error: &io::Error) -> Self {
-        if error.kind() == io::ErrorKind::ConnectionRefused {
+        if let Some(fault) = LocalFault::of(error) {
+            FailReason::Local(fault)
+        } else if error.kind() == io::ErrorKind::ConnectionRefused {
             FailReason::ConnectRefused
         } else {
             FailReason::Connect(error.to_string())
         }
+    }
+
+    /// Names what a failed lookup says about the node.
+    pub fn resolve(error: &io::Error) -> Self {
+        LocalFault::of(error).map_or_else(|| FailReason::Resolve(error.to_string()), FailReason::Local)
     }
 }
 
@@ -147,6 +205,8 @@ impl Health {
     /// Takes one outcome.
     pub fn handle(&mut self, outcome: &CheckOutcome) -> Option<Transition> {
         match (self.state, outcome) {
+            // It was not the node that failed.
+            (_, CheckOutcome::Fail(FailReason::Local(_))) => None,
             // Starting -> Up: an operator who starts everything at once should not wait for `rise`.
             (NodeState::Starting, CheckOutcome::Pass) => self.become_(NodeState::Up),
             // Starting -> Down, Up -> Down, after `fall` in a row.
@@ -197,7 +257,7 @@ mod tests {
         Limits { rise: NonZeroU32::new(rise).unwrap(), fall: NonZeroU32::new(fall).unwrap() }
     }
 
-    /// `+` is a pass, `-` a failure; returns the state after each.
+    /// `+` is a pass, `-` a failure, `o` a lack of our own; returns the state after each.
     fn run(from: NodeState, limits: Limits, outcomes: &str) -> Vec<NodeState> {
         let mut health = Health::new(from, limits);
         outcomes
@@ -206,6 +266,7 @@ mod tests {
                 let before = health.state();
                 let outcome = match c {
                     '+' => CheckOutcome::Pass,
+                    'o' => CheckOutcome::Fail(FailReason::Local(LocalFault::Descriptors)),
                     _ => CheckOutcome::Fail(FailReason::ConnectRefused),
                 };
                 let transition = health.handle(&outcome);
@@ -232,6 +293,10 @@ mod tests {
             (Down, 2, 2, "++", vec![Down, Up]),
             (Down, 3, 2, "+++", vec![Down, Down, Up]),
             (Down, 1, 1, "+-+", vec![Up, Down, Up]),
+            (Starting, 2, 1, "oo+", vec![Starting, Starting, Up]),
+            (Up, 2, 1, "ooo-", vec![Up, Up, Up, Down]),
+            (Up, 2, 2, "-o-", vec![Up, Up, Down]),
+            (Down, 2, 2, "+o+", vec![Down, Down, Up]),
         ] {
             assert_eq!(run(from, limits(rise, fall), outcomes), expected, "{from} {outcomes}");
         }
@@ -247,12 +312,39 @@ mod tests {
     }
 
     #[test]
+    fn what_we_lack_is_not_the_nodes_fault() {
+        let of = |errno: Errno| FailReason::connect(&io::Error::from(errno));
+        for (errno, expected) in [
+            (Errno::MFILE, Some(LocalFault::Descriptors)),
+            (Errno::NFILE, Some(LocalFault::Descriptors)),
+            (Errno::NOBUFS, Some(LocalFault::Memory)),
+            (Errno::NOMEM, Some(LocalFault::Memory)),
+            (Errno::ADDRNOTAVAIL, Some(LocalFault::Ports)),
+            (Errno::CONNREFUSED, None),
+            (Errno::CONNRESET, None),
+            (Errno::HOSTUNREACH, None),
+            (Errno::NETUNREACH, None),
+            (Errno::TIMEDOUT, None),
+        ] {
+            let local = match of(errno) {
+                FailReason::Local(fault) => Some(fault),
+                _ => None,
+            };
+            assert_eq!(local, expected, "{errno:?}");
+            let resolved = FailReason::resolve(&io::Error::from(errno));
+            assert_eq!(matches!(resolved, FailReason::Local(_)), expected.is_some(), "{errno:?}");
+        }
+        assert_eq!(of(Errno::CONNREFUSED), FailReason::ConnectRefused);
+    }
+
+    #[test]
     fn reasons_read_as_an_operator_says_them() {
         for (reason, text) in [
             (FailReason::ConnectRefused, "connect refused"),
             (FailReason::Timeout(Duration::from_secs(1)), "timeout after 1s"),
             (FailReason::Timeout(Duration::from_millis(1500)), "timeout after 1500ms"),
             (FailReason::Status(503), "status 503"),
+            (FailReason::Local(LocalFault::Descriptors), "this machine is out of file descriptors"),
         ] {
             assert_eq!(reason.to_string(), text);
         }

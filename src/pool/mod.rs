@@ -4,21 +4,22 @@
 //! name and address stand, with its health and counters. What decides is pure: [`health`] and [`placement`].
 
 pub mod checker;
+pub mod dial;
 pub mod health;
 pub mod node;
 pub mod placement;
 pub mod probe;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use checker::{Checker, OnDown};
-pub use health::{CheckOutcome, FailReason, NodeState};
+pub use health::{CheckOutcome, FailReason, LocalFault, NodeState};
 pub use node::{Node, OpenGuard, Target};
 
 use crate::config::settings::{CheckSettings, Name, PoolNodes, PoolSettings};
@@ -33,38 +34,48 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Creates an empty set. An embedded pool of `auto` size has one node per core, see
-    /// [`Pools::set_embedded_workers`].
+    /// Creates an empty set.
     pub fn new(metrics: PoolMetrics) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Self {
             shared: Arc::new(Shared {
                 current: ArcSwap::default(),
                 applying: Mutex::new(()),
                 generation: watch::Sender::new(0),
-                embedded: AtomicU8::new(u8::try_from(cores).unwrap_or(u8::MAX)),
+                embedded: OnceLock::new(),
                 metrics,
             }),
         }
     }
 
-    /// Sets how many nodes an embedded pool of `auto` size has: the workers that were started. Counts from the next
-    /// [`Pools::apply`].
+    /// Says how many workers were started: as many nodes has every embedded pool from the next [`Pools::apply`] on,
+    /// whatever its settings say, for workers neither come nor go while the process runs. The first call counts.
+    /// Until then an embedded pool has as many nodes as its settings say, and `auto` is one per core.
     pub fn set_embedded_workers(&self, workers: u8) {
-        self.shared.embedded.store(workers, Ordering::Relaxed);
+        let _ = self.shared.embedded.set(workers);
     }
 
     /// Makes these the pools. A node whose pool, name and address are unchanged stays the same object; one that is
-    /// gone is down for good, for its rooms and its streams.
+    /// gone is down for good, for its rooms and its streams. An embedded pool stays until the process ends, as its
+    /// workers do: one that these settings lack, or make of HTTP nodes, is kept as it is.
     pub fn apply(&self, pools: &BTreeMap<Name, Arc<PoolSettings>>) {
         let shared = &*self.shared;
         let _one_at_a_time = shared.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let now = crate::clock::now();
         let old = shared.current.load_full();
-        let new: Snapshot = pools
+        let running = |name: &Name| old.get(name).filter(|pool| pool.is_embedded());
+        let mut new: Snapshot = pools
             .iter()
-            .map(|(name, settings)| (Arc::clone(name), shared.build(old.get(name), name, settings, now)))
+            .map(|(name, settings)| {
+                let pool = match running(name) {
+                    Some(running) if !is_embedded(settings) => Arc::clone(running),
+                    _ => shared.build(old.get(name), name, settings, now),
+                };
+                (Arc::clone(name), pool)
+            })
             .collect();
+        for (name, pool) in old.iter().filter(|(_, pool)| pool.is_embedded()) {
+            new.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(pool));
+        }
         let new = Arc::new(new);
         shared.current.store(Arc::clone(&new));
         // Only now: who asks for a place of a removed node must already find the others.
@@ -143,6 +154,11 @@ impl Pool {
         self.nodes.iter().find(|node| &*node.name == name)
     }
 
+    /// Returns whether its nodes are workers of this process.
+    pub fn is_embedded(&self) -> bool {
+        is_embedded(&self.settings)
+    }
+
     /// Returns the HTTP check of its nodes, if they have one.
     pub fn check(&self) -> Option<&CheckSettings> {
         match &self.settings.nodes {
@@ -162,13 +178,21 @@ pub trait WorkerProbe: Send + Sync {
     fn health(&self, worker: u8, now: Instant) -> Option<Result<(), String>>;
 }
 
+fn is_embedded(settings: &PoolSettings) -> bool {
+    match settings.nodes {
+        PoolNodes::Embedded { .. } => true,
+        PoolNodes::Http { .. } => false,
+    }
+}
+
 type Snapshot = BTreeMap<Name, Arc<Pool>>;
 
 struct Shared {
     current: ArcSwap<Snapshot>,
     applying: Mutex<()>,
     generation: watch::Sender<u64>,
-    embedded: AtomicU8,
+    /// The workers that were started.
+    embedded: OnceLock<u8>,
     metrics: PoolMetrics,
 }
 
@@ -211,7 +235,7 @@ impl Shared {
             }
             PoolNodes::Embedded { workers } => {
                 let judging = Judging { limits: Limits::ONE, checked: true };
-                (0..workers.unwrap_or_else(|| self.embedded.load(Ordering::Relaxed)))
+                (0..self.embedded.get().copied().or(*workers).unwrap_or_else(cores))
                     .map(|worker| {
                         let node = Name::from(format!("worker-{worker}"));
                         keep_or_make(node, Target::Embedded { worker }, EMBEDDED_WEIGHT, judging)
@@ -226,6 +250,11 @@ impl Shared {
             turn: AtomicUsize::new(0),
         })
     }
+}
+
+fn cores() -> u8 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    u8::try_from(cores).unwrap_or(u8::MAX)
 }
 
 /// All workers are alike.
@@ -318,6 +347,21 @@ mod tests {
         assert_eq!((to("up"), to("down")), (2, 1));
     }
 
+    #[test]
+    fn a_lack_of_our_own_takes_nobody_down() {
+        let bench = Bench::new(&[("a", 1, 100)], None);
+        let (node, now) = (bench.node("a"), crate::clock::now());
+        for fault in [LocalFault::Descriptors, LocalFault::Memory, LocalFault::Ports] {
+            node.connect_failed(FailReason::Local(fault), now);
+            node.report(CheckOutcome::Fail(FailReason::Local(fault)), now);
+        }
+        assert_eq!((node.can_serve(), node.why().as_str()), (true, "not checked"));
+        let counted = |result| bench.metrics.pool.checks.with_label_values(&["p", "a", result]).get();
+        assert_eq!((counted("unasked"), counted("fail"), counted("connect_fail")), (3, 0, 0));
+        node.connect_failed(FailReason::ConnectRefused, now);
+        assert!(!node.can_serve(), "one failure of its own is enough");
+    }
+
     #[tokio::test]
     async fn waiting_for_a_fall_ends_with_the_fall_even_when_the_node_is_back() {
         let bench = Bench::new(&[("a", 1, 100)], None);
@@ -347,19 +391,19 @@ mod tests {
             node.report(CheckOutcome::Pass, now);
         }
         let (open, gauge) = (a.open(), bench.metrics.pool.node_up.with_label_values(&["p", "b"]));
-        assert_eq!((gauge.get(), bench.series()), (1, 3 * 5));
+        assert_eq!((gauge.get(), bench.series()), (1, 3 * 6));
         // a: another weight; b: another port; c: gone.
         bench.pools.apply(&settings(&[("a", 1, 7), ("b", 9, 100)], Some((3, 1))));
         assert!(Arc::ptr_eq(&a, &bench.node("a")) && a.can_serve());
         assert_eq!((a.weight(), a.open_count()), (7, 1));
         assert!(!Arc::ptr_eq(&b, &bench.node("b")));
-        assert_eq!((gauge.get(), bench.series()), (0, 2 * 5), "the new b is not up; c is forgotten");
+        assert_eq!((gauge.get(), bench.series()), (0, 2 * 6), "the new b is not up; c is forgotten");
         for gone in [&b, &c] {
             gone.report(CheckOutcome::Pass, now);
             assert!(gone.is_removed() && !gone.can_serve());
             assert_eq!((gone.state(), gone.why().as_str()), (NodeState::Down, "left the configuration"));
         }
-        assert_eq!(bench.series(), 2 * 5, "a node that left writes no series");
+        assert_eq!(bench.series(), 2 * 6, "a node that left writes no series");
         a.report(refused(), now);
         assert_eq!(a.state(), NodeState::Down, "the new fall counts");
         drop(open);
@@ -391,22 +435,59 @@ mod tests {
         assert_eq!(open("b"), 0);
     }
 
+    fn embedded(name: &str, workers: Option<u8>) -> BTreeMap<Name, Arc<PoolSettings>> {
+        let settings = PoolSettings {
+            name: name.into(),
+            nodes: PoolNodes::Embedded { workers },
+            sticky: StickySettings { linger: Duration::from_secs(60) },
+        };
+        BTreeMap::from([(name.into(), Arc::new(settings))])
+    }
+
     #[test]
     fn an_embedded_pool_has_a_node_for_each_worker() {
         let bench = Bench::new(&[], None);
-        bench.pools.set_embedded_workers(3);
-        let embedded = |workers| {
-            let settings = PoolSettings {
-                name: "w".into(),
-                nodes: PoolNodes::Embedded { workers },
-                sticky: StickySettings { linger: Duration::from_secs(60) },
-            };
-            bench.pools.apply(&BTreeMap::from([("w".into(), Arc::new(settings))]));
+        let targets = |workers| {
+            bench.pools.apply(&embedded("w", workers));
             bench.pools.get("w").unwrap().nodes.iter().map(|n| n.target.clone()).collect::<Vec<_>>()
         };
         let workers = |n| (0..n).map(|worker| Target::Embedded { worker }).collect::<Vec<_>>();
-        assert_eq!(embedded(None), workers(3));
-        assert_eq!(embedded(Some(12)), workers(12));
+        assert_eq!(targets(Some(12)), workers(12), "as the settings say, until the workers are known");
         assert_eq!(&*bench.pools.get("w").unwrap().nodes[10].name, "worker-10", "by number");
+        bench.pools.set_embedded_workers(3);
+        assert_eq!(targets(None), workers(3));
+        assert_eq!(targets(Some(12)), workers(3));
+    }
+
+    #[test]
+    fn no_reload_touches_a_running_worker() {
+        let bench = Bench::new(&[], None);
+        bench.pools.set_embedded_workers(2);
+        bench.pools.apply(&embedded("w", Some(2)));
+        let nodes = bench.pools.get("w").unwrap().nodes.clone();
+        nodes.iter().for_each(|node| node.set_embedded(Ok(()), crate::clock::now()));
+        let down: Vec<_> = nodes.iter().map(|node| node.down()).collect();
+        let mut http = settings(&[("a", 1, 100)], None);
+        let as_http = http.remove("p").unwrap();
+        for (what, settings) in [
+            ("fewer", embedded("w", Some(1))),
+            ("more", embedded("w", Some(4))),
+            ("auto", embedded("w", None)),
+            ("gone", BTreeMap::new()),
+            ("renamed", embedded("other", Some(2))),
+            ("of another kind", BTreeMap::from([("w".into(), as_http)])),
+            ("back", embedded("w", Some(2))),
+        ] {
+            bench.pools.apply(&settings);
+            let now = bench.pools.get("w").unwrap_or_else(|| panic!("{what}: the pool is gone"));
+            assert_eq!(now.nodes.len(), 2, "{what}");
+            for (before, after) in nodes.iter().zip(&now.nodes) {
+                assert!(Arc::ptr_eq(before, after), "{what}: another object");
+                assert!(after.can_serve() && !after.is_removed(), "{what}");
+            }
+        }
+        for down in down {
+            assert!(futures_util::FutureExt::now_or_never(down).is_none());
+        }
     }
 }

@@ -170,17 +170,21 @@ impl Node {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Takes the outcome of a check.
+    /// Takes the outcome of a check. One that this machine had no means to make is counted and changes nothing.
     pub fn report(&self, outcome: CheckOutcome, now: Instant) {
         match outcome {
             CheckOutcome::Pass => self.metrics.passed.inc(),
+            CheckOutcome::Fail(FailReason::Local(_)) => self.metrics.unasked.inc(),
             CheckOutcome::Fail(_) => self.metrics.failed.inc(),
         }
         self.judge(outcome, now);
     }
 
-    /// Takes the failed connect of a request: an immediate failed check.
+    /// Takes the failed connect of a request: an immediate failed check, unless the fault was ours.
     pub fn connect_failed(&self, reason: FailReason, now: Instant) {
+        if matches!(reason, FailReason::Local(_)) {
+            return;
+        }
         self.metrics.connect_failed.inc();
         self.judge(CheckOutcome::Fail(reason), now);
     }
@@ -245,6 +249,9 @@ impl Node {
     }
 
     fn judge(&self, outcome: CheckOutcome, now: Instant) {
+        if matches!(outcome, CheckOutcome::Fail(FailReason::Local(_))) {
+            return;
+        }
         let mut record = self.record();
         if record.status.removed {
             return;
@@ -269,7 +276,8 @@ impl Node {
         if to == NodeState::Down {
             record.status.term += 1;
             self.metrics.went_down.inc();
-            tracing::warn!(pool = %self.pool, node = %self.name, why, "node is down");
+            // The operator's line is written by whoever places its rooms anew, who can say how many they are.
+            tracing::debug!(pool = %self.pool, node = %self.name, why, "node is down");
         } else {
             self.metrics.went_up.inc();
             tracing::info!(pool = %self.pool, node = %self.name, why, "node is up");

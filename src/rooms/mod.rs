@@ -133,9 +133,6 @@ impl Rooms {
             shared.metrics.held.sub(count(held));
         }
         shared.replaced(node).inc_by(moved as u64);
-        if moved > 0 {
-            tracing::info!(pool = %node.pool, node = %node.name, rooms = moved, "rooms placed anew");
-        }
         moved
     }
 

@@ -35,6 +35,8 @@ pub const EDGE_REQUESTS: &str = "roomgate_edge_requests_total";
 pub const EDGE_RESPONSE_SECONDS: &str = "roomgate_edge_response_seconds";
 /// Counter: connects to nodes that failed.
 pub const EDGE_CONNECT_FAILURES: &str = "roomgate_edge_connect_failures_total";
+/// Counter, label `reason` (`descriptors`, `memory`, `ports`): connects to nodes that this machine had no means to make.
+pub const EDGE_LOCAL_ERRORS: &str = "roomgate_edge_local_errors_total";
 /// Gauge: WebSocket tunnels that are open.
 pub const EDGE_TUNNELS: &str = "roomgate_edge_tunnels";
 /// Counter: WebSocket tunnels that were opened.
@@ -65,7 +67,8 @@ pub const ROOMS_KEY_ERRORS: &str = "roomgate_rooms_key_errors_total";
 // --- pool ---
 /// Gauge, labels `pool`, `node`: 1 if the node can serve.
 pub const POOL_NODE_UP: &str = "roomgate_pool_node_up";
-/// Counter, labels `pool`, `node`, `result` (`pass`, `fail`, `connect_fail`): checks, and connects that failed.
+/// Counter, labels `pool`, `node`, `result` (`pass`, `fail`, `unasked` for want of our own resources, `connect_fail`): checks, and
+/// connects that failed.
 pub const POOL_CHECKS: &str = "roomgate_pool_checks_total";
 /// Counter, labels `pool`, `node`, `to` (`up`, `down`): changes of a node's state.
 pub const POOL_TRANSITIONS: &str = "roomgate_pool_transitions_total";

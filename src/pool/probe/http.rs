@@ -12,21 +12,21 @@ use crate::pool::health::{CheckOutcome, FailReason};
 
 /// Asks `http://host:port/path`. `timeout` bounds everything from resolving to the last byte that is read.
 pub async fn check(host: &str, port: u16, path: &str, timeout: Duration) -> CheckOutcome {
-    match tokio::time::timeout(timeout, get(host, port, path)).await {
+    match tokio::time::timeout(timeout, get(host, port, path, timeout)).await {
         Ok(Ok(())) => CheckOutcome::Pass,
         Ok(Err(reason)) => CheckOutcome::Fail(reason),
         Err(_) => CheckOutcome::Fail(FailReason::Timeout(timeout)),
     }
 }
 
-async fn get(host: &str, port: u16, path: &str) -> Result<(), FailReason> {
+async fn get(host: &str, port: u16, path: &str, timeout: Duration) -> Result<(), FailReason> {
     let request = hyper::Request::get(path)
         .header(HOST, authority(host, port))
         .header(USER_AGENT, "roomgate")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| FailReason::Answer(format!("no request can be made: {e}")))?;
-    let stream = tcp::connect(host, port).await?;
+    let stream = tcp::connect(host, port, timeout).await?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake(TokioIo::new(stream))

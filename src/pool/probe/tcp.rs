@@ -4,29 +4,23 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::pool::dial::dial;
 use crate::pool::health::{CheckOutcome, FailReason};
 
 /// Connects to a node and hangs up. `timeout` bounds resolving and connecting together.
 pub async fn check(host: &str, port: u16, timeout: Duration) -> CheckOutcome {
-    match tokio::time::timeout(timeout, connect(host, port)).await {
+    match tokio::time::timeout(timeout, connect(host, port, timeout)).await {
         Ok(Ok(_)) => CheckOutcome::Pass,
         Ok(Err(reason)) => CheckOutcome::Fail(reason),
         Err(_) => CheckOutcome::Fail(FailReason::Timeout(timeout)),
     }
 }
 
-/// Resolves a node's host and connects to the first address that answers. The caller sets the deadline.
-pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, FailReason> {
+/// Resolves a node's host and connects to the first address that answers within `timeout`.
+pub(super) async fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, FailReason> {
     // An IPv6 address may be written as in a URL.
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses =
-        tokio::net::lookup_host((host, port)).await.map_err(|e| FailReason::Resolve(e.to_string()))?;
-    let mut reason = FailReason::Resolve("no address".to_owned());
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => reason = FailReason::connect(&error),
-        }
-    }
-    Err(reason)
+    let addresses: Vec<_> =
+        tokio::net::lookup_host((host, port)).await.map_err(|e| FailReason::resolve(&e))?.collect();
+    dial(&addresses, timeout).await.map(|(stream, _)| stream)
 }

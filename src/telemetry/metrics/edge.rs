@@ -26,6 +26,8 @@ pub struct EdgeMetrics {
     pub response_seconds: Histogram,
     /// Connects to nodes that failed.
     pub connect_failures: IntCounter,
+    /// Connects to nodes that this machine had no means to make, by what it lacked.
+    pub local_errors: IntCounterVec,
     /// Tunnels that are open.
     pub tunnels: IntGauge,
     /// Tunnels that were opened.
@@ -95,6 +97,12 @@ impl EdgeMetrics {
                 registry,
                 names::EDGE_CONNECT_FAILURES,
                 "Connects to nodes that failed",
+            ),
+            local_errors: counter_vec(
+                registry,
+                names::EDGE_LOCAL_ERRORS,
+                "Connects to nodes that this machine had no means to make",
+                &["reason"],
             ),
             tunnels: gauge(registry, names::EDGE_TUNNELS, "WebSocket tunnels that are open"),
             tunnels_total: counter(registry, names::EDGE_TUNNELS_TOTAL, "WebSocket tunnels that were opened"),

@@ -27,6 +27,8 @@ pub struct NodeMetrics {
     pub passed: IntCounter,
     /// Checks that failed.
     pub failed: IntCounter,
+    /// Checks that could not be made, for want of our own resources.
+    pub unasked: IntCounter,
     /// Connects of requests that failed.
     pub connect_failed: IntCounter,
     /// Times it came up.
@@ -75,6 +77,7 @@ impl PoolMetrics {
             up: self.node_up.with_label_values(&[pool, node]),
             passed: check(PASS),
             failed: check(FAIL),
+            unasked: check(UNASKED),
             connect_failed: check(CONNECT_FAIL),
             went_up: transition(UP),
             went_down: transition(DOWN),
@@ -87,7 +90,7 @@ impl PoolMetrics {
         // A series that is not there is none to remove.
         let _ = self.node_up.remove_label_values(&[pool, node]);
         let _ = self.open.remove_label_values(&[pool, node]);
-        for result in [PASS, FAIL, CONNECT_FAIL] {
+        for result in [PASS, FAIL, UNASKED, CONNECT_FAIL] {
             let _ = self.checks.remove_label_values(&[pool, node, result]);
         }
         for to in [UP, DOWN] {
@@ -98,6 +101,7 @@ impl PoolMetrics {
 
 const PASS: &str = "pass";
 const FAIL: &str = "fail";
+const UNASKED: &str = "unasked";
 const CONNECT_FAIL: &str = "connect_fail";
 const UP: &str = "up";
 const DOWN: &str = "down";
