@@ -178,7 +178,7 @@ impl Phases {
             self.shared.parts.rooms.hold(&room, clock::now()).map_err(|error| no_node(&error))?;
         ctx.node = Some(node.clone());
         Ok(match node.target {
-            Target::Embedded { worker } => Some(JoinContext { room, worker, hold, node }),
+            Target::Embedded { worker } => Some(JoinContext { room, worker, hold, open: node.open() }),
             Target::Http { .. } => None,
         })
     }

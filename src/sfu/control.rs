@@ -12,7 +12,7 @@ use super::offer::OfferFault;
 use super::signalling::message::Track;
 use super::whip::{Registry, SfuRequest, SfuResponse};
 use crate::media::{SendError, WorkerReport, Workers};
-use crate::pool::Node;
+use crate::pool::OpenGuard;
 use crate::rooms::{Hold, RoomId};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::SfuMetrics;
@@ -45,8 +45,8 @@ pub struct JoinContext {
     pub worker: u8,
     /// Keeps the room where it is.
     pub hold: Hold,
-    /// The worker as a node.
-    pub node: Arc<Node>,
+    /// Counts the session among the open streams of the worker.
+    pub open: OpenGuard,
 }
 
 /// Why a worker did not answer.

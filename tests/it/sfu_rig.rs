@@ -87,7 +87,7 @@ impl Rig {
     pub(crate) fn place(&self, room: &RoomId) -> JoinContext {
         let (node, hold) = self.rooms.hold(room, clock::now()).unwrap();
         let Target::Embedded { worker } = node.target else { panic!("an embedded pool") };
-        JoinContext { room: room.clone(), worker, hold, node }
+        JoinContext { room: room.clone(), worker, hold, open: node.open() }
     }
 
     /// Opens a WebSocket into a room, as the edge does after its 101.

@@ -52,6 +52,11 @@ async fn everybody_hears_of_everybody() {
     assert_eq!(ids(&joined), [ben.you.clone()]);
     assert_eq!(joined["participants"][0]["name"], "Ben");
     assert_eq!(roomgate.room_nodes().await.keys().collect::<Vec<_>>(), ["café"]);
+    assert_eq!(
+        roomgate.metrics().await.sum("roomgate_pool_open", &[]),
+        2.0,
+        "each is an open stream of the worker"
+    );
 
     // Which line carries whom is said, and it is true.
     let mid = within(SOON, "Ben hears which line carries Ada", async {
