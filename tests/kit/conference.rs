@@ -18,6 +18,8 @@ pub(crate) struct Participant {
     pub(crate) media: MediaClient,
     socket: WebSocket,
     offers: u32,
+    /// A `lines` that came while something else was waited for: the server asks once.
+    asked: Option<Value>,
 }
 
 impl Participant {
@@ -30,7 +32,7 @@ impl Participant {
         let socket = client.websocket("127.0.0.1", &format!("/rooms/{room}/ws")).await;
         let mut socket = socket.map_err(|fault| format!("WebSocket: {fault}"))?;
         say(&mut socket, json!({ "type": "join", "name": name })).await?;
-        let welcome = hear(&mut socket, "welcome").await?;
+        let welcome = hear(&mut socket, "welcome", &mut None).await?;
         let mut lines = vec![(Kind::Audio, Direction::Send), (Kind::Video, Direction::Send)];
         for (kind, asked) in [(Kind::Audio, "audio"), (Kind::Video, "video")] {
             let asked = welcome["lines"][asked].as_u64().ok_or("welcome asks for no lines")?;
@@ -39,7 +41,7 @@ impl Participant {
         let mut setup = Setup::with(&lines);
         setup.port = port;
         let you = welcome["you"].as_str().ok_or("welcome names nobody")?.to_owned();
-        let mut joined = Self { you, media: MediaClient::new(setup).await, socket, offers: 0 };
+        let mut joined = Self { you, media: MediaClient::new(setup).await, socket, offers: 0, asked: None };
         let offer = joined.media.offer();
         joined.negotiate(offer).await?;
         Ok(joined)
@@ -85,6 +87,9 @@ impl Participant {
     ///
     /// Says which step failed and why.
     pub(crate) async fn attend(&mut self) -> Result<(), String> {
+        if let Some(asked) = self.asked.take() {
+            self.add_lines(&asked).await?;
+        }
         while let Ok(message) = tokio::time::timeout(Duration::from_millis(1), self.socket.next()).await {
             match message {
                 Some(Ok(Message::Text(text))) => {
@@ -120,7 +125,7 @@ impl Participant {
     ///
     /// Tells how the connection ended.
     pub(crate) async fn hear(&mut self, kind: &str) -> Result<Value, String> {
-        hear(&mut self.socket, kind).await
+        hear(&mut self.socket, kind, &mut self.asked).await
     }
 
     /// Sends a message.
@@ -157,7 +162,7 @@ impl Participant {
         let tracks = json!([{ "mid": "0", "source": "microphone" }, { "mid": "1", "source": "camera" }]);
         let offer = json!({ "type": "offer", "id": self.offers, "sdp": offer, "tracks": tracks });
         say(&mut self.socket, offer).await?;
-        let answer = hear(&mut self.socket, "answer").await?;
+        let answer = hear(&mut self.socket, "answer", &mut self.asked).await?;
         if answer["id"] != self.offers {
             return Err(format!("an answer to the offer {}", answer["id"]));
         }
@@ -169,7 +174,7 @@ async fn say(socket: &mut WebSocket, message: Value) -> Result<(), String> {
     socket.send(Message::text(message.to_string())).await.map_err(|fault| format!("send: {fault}"))
 }
 
-async fn hear(socket: &mut WebSocket, kind: &str) -> Result<Value, String> {
+async fn hear(socket: &mut WebSocket, kind: &str, asked: &mut Option<Value>) -> Result<Value, String> {
     within(SOON, &format!("a message {kind}"), async {
         loop {
             match socket.next().await {
@@ -178,6 +183,10 @@ async fn hear(socket: &mut WebSocket, kind: &str) -> Result<Value, String> {
                         serde_json::from_str(&text).map_err(|fault| format!("{fault}: {text}"))?;
                     if message["type"] == kind {
                         return Ok(message);
+                    }
+                    if message["type"] == "lines" {
+                        *asked = Some(message);
+                        continue;
                     }
                     if message["type"] == "error" {
                         return Err(format!("the server says {message}"));
