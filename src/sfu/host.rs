@@ -636,6 +636,14 @@ impl Host for SfuHost {
         self.reap(now, out);
     }
 
+    fn stop(&mut self, now: Instant, out: &mut dyn Outbox) {
+        self.now = now;
+        for place in 0..self.seats.len() {
+            let place = u32::try_from(place).expect("a worker has fewer than 2^32 participants");
+            self.leave(place, now, out);
+        }
+    }
+
     fn report(&mut self, now: Instant) -> SfuReport {
         let since =
             self.reported.replace(now).map_or(Duration::from_secs(1), |then| now.duration_since(then));
