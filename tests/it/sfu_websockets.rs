@@ -137,6 +137,31 @@ async fn a_full_room_says_1013_a_lost_place_1012_and_a_stop_1001() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_told_at_different_times() {
+    let rig = Rig::start(1);
+    let room = rig.room("a");
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        let mut socket = rig.connect(&room).await;
+        socket.say(&join("")).await;
+        socket.hear().await;
+        told.push(async {
+            let (_, frame) = socket.end().await;
+            assert_eq!(u16::from(frame.unwrap().code), 1001);
+            clock::now()
+        });
+    }
+    let begun = clock::now();
+    let told = futures_util::future::join_all(told);
+    let (told, dropped) = tokio::join!(told, rig.tasks.drain(Duration::from_secs(3)));
+    assert_eq!(dropped, 0, "no task had to be dropped");
+    let (first, last) = (told.iter().min().unwrap(), told.iter().max().unwrap());
+    // Twenty turns within 1.5 s: less than a quarter of it between the first and the last is as good as impossible.
+    assert!(last.duration_since(*first) > Duration::from_millis(375), "{told:?}");
+    assert!(last.duration_since(begun) < Duration::from_millis(2500), "the first half of the deadline");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_leaves_while_the_queue_is_full_is_no_ghost() {
     let limits = WorkerLimits { commands_max: 1, ..WorkerLimits::default() };
     let rig = Rig::with(1, limits, SfuLimits::new(10));
