@@ -505,6 +505,18 @@ fn a_refused_offer_leaves_the_session_as_it_was() {
     let b = sim.join("a", &[Microphone, Camera], 4, 4);
     sim.run(seconds(2));
     assert_eq!(sim.offer(a, ("no sdp".to_owned(), Vec::new())), Err(OfferFault::NotSdp));
+    // Good SDP with new ICE credentials, and a name for a line that is not there.
+    let keys = |sim: &mut Sim| -> Vec<SessionKey> {
+        sim.host.session_mut(sim.people[a].session.place).unwrap().keys().collect()
+    };
+    let before = keys(&mut sim);
+    let mut restart = sim.people[a].client.restart_ice().unwrap();
+    restart.1[0].mid = "nowhere".to_owned();
+    assert_eq!(sim.offer(a, restart.clone()), Err(OfferFault::Track("nowhere".to_owned())));
+    assert_eq!((keys(&mut sim), sim.host.totals.ice_restarts), (before, 0));
+    // The client goes on with its old credentials, for longer than a path may be silent.
+    sim.run(seconds(20));
+    assert_eq!(sim.people[a].bye, None);
     sim.forget();
     sim.run(seconds(1));
     assert!(sim.got(a)[&(who(b), b'c')] > 20);
