@@ -3,6 +3,8 @@
 //! `tokio::spawn` is banned elsewhere (see `.clippy.toml`): a task that nobody counts is a task that nobody ends.
 
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +16,8 @@ pub struct Tasks {
     tracker: TaskTracker,
     stopping: CancellationToken,
     ended: CancellationToken,
+    // Of the drain, once it has begun.
+    deadline: Arc<OnceLock<Duration>>,
 }
 
 impl Tasks {
@@ -45,6 +49,14 @@ impl Tasks {
         &self.stopping
     }
 
+    /// Waits until the process stops, and then for one peer's turn to be told so: at random within the first half of
+    /// the deadline, so that those who come back do not come all at once.
+    pub async fn farewell(&self) {
+        self.stopping.cancelled().await;
+        let deadline = self.deadline.get().copied().unwrap_or_default();
+        tokio::time::sleep(turn(deadline, rand::random())).await;
+    }
+
     /// Returns the number of running tasks.
     pub fn running(&self) -> usize {
         self.tracker.len()
@@ -53,7 +65,9 @@ impl Tasks {
     /// Asks all tasks to finish and waits for them, at most `deadline`; then drops those that remain.
     ///
     /// Returns the number of tasks that had to be dropped.
-    pub async fn drain(&self, deadline: std::time::Duration) -> usize {
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        // Whoever drains first says how long.
+        let _ = self.deadline.set(deadline);
         self.stopping.cancel();
         self.tracker.close();
         let left = match tokio::time::timeout(deadline, self.tracker.wait()).await {
@@ -62,5 +76,26 @@ impl Tasks {
         };
         self.ended.cancel();
         left
+    }
+}
+
+/// Returns when it is one peer's turn to be told that the process stops: `chance`, from 0 to 1, of the first half of
+/// `deadline`. The other half is for peers that are slow to close.
+pub fn turn(deadline: Duration, chance: f64) -> Duration {
+    deadline.mul_f64(chance.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_in_the_first_half_of_the_deadline() {
+        let seconds = Duration::from_secs_f64;
+        for (deadline, chance, expected) in
+            [(10.0, 0.0, 0.0), (10.0, 0.5, 2.5), (10.0, 1.0, 5.0), (0.0, 0.7, 0.0), (10.0, 7.0, 5.0)]
+        {
+            assert_eq!(turn(seconds(deadline), chance), seconds(expected));
+        }
     }
 }

@@ -149,6 +149,8 @@ impl Host for Sink {
 
     fn handle_timeout(&mut self, _: Instant, _: &mut dyn Outbox) {}
 
+    fn stop(&mut self, _: Instant, _: &mut dyn Outbox) {}
+
     fn report(&mut self, _: Instant) {
         REPORTS[usize::from(self.identity.worker)].fetch_add(1, SeqCst);
     }

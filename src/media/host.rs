@@ -56,6 +56,9 @@ pub trait Host {
     /// Does what has fallen due.
     fn handle_timeout(&mut self, now: Instant, out: &mut dyn Outbox);
 
+    /// Ends all sessions and says goodbye to their clients: the worker stops. Called once, before its last flush.
+    fn stop(&mut self, now: Instant, out: &mut dyn Outbox);
+
     /// Returns the values of this second.
     fn report(&mut self, now: Instant) -> Self::Report;
 }

@@ -151,7 +151,7 @@ impl<H: Host> Worker<H> {
             let stopping = self.shared.stopping.load(Ordering::Acquire);
             let now = clock::now();
             self.shared.beat(now);
-            self.turn(now);
+            self.turn(now, stopping);
             self.times.record(clock::now().saturating_duration_since(now));
             if stopping {
                 return;
@@ -182,12 +182,15 @@ impl<H: Host> Worker<H> {
         .await;
     }
 
-    fn turn(&mut self, now: Instant) {
+    fn turn(&mut self, now: Instant, is_last: bool) {
         self.counts.turns += 1;
         self.take_commands(now);
         self.take_messages(now);
         self.receive(now);
         self.handle_timeouts(now);
+        if is_last {
+            self.host.stop(now, &mut Port { egress: &mut self.egress, now });
+        }
         self.send_confirms();
         self.egress.outgoing.flush(&mut self.egress.drops);
         if now >= self.report_due {

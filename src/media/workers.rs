@@ -200,7 +200,8 @@ impl<C: Send + 'static, R: Send + Sync + Default + 'static> Workers<C, R> {
         &self.handles
     }
 
-    /// Tells all workers to end after the turn they are in. Returns at once.
+    /// Tells all workers to take one more turn, say goodbye to their sessions' clients and end. Returns at once;
+    /// [`Workers::join`] waits for it.
     pub fn stop(&self) {
         self.handles.iter().for_each(|handle| handle.shared.stop());
     }

@@ -54,6 +54,18 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Returns its name, also its label in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Join { .. } => "join",
+            Self::Offer { .. } => "offer",
+            Self::Mute { .. } => "mute",
+            Self::Leave { .. } => "leave",
+        }
+    }
+}
+
 /// Who enters which room.
 #[derive(Debug)]
 pub struct Join {
@@ -63,7 +75,7 @@ pub struct Join {
     pub name: String,
     /// What they are there for.
     pub role: Role,
-    /// Takes what they are to hear. When it is full, the participant leaves.
+    /// Takes what they are to hear. When it is full or closed, the participant leaves.
     pub notices: mpsc::Sender<Notice>,
 }
 
@@ -206,4 +218,6 @@ pub struct SfuTotals {
     pub ended_silent: u64,
     /// Participants that did not take what they were to hear.
     pub ended_slow: u64,
+    /// Participants whose task was gone without a word that arrived.
+    pub ended_lost: u64,
 }

@@ -105,12 +105,23 @@ impl Sfu {
         &self.shared.registry
     }
 
-    /// Queues a command; a full queue loses nothing that the worker does not find out by itself.
+    /// Queues a command; a full queue loses nothing that the worker does not find out by itself: it looks now and then
+    /// whether the tasks of its participants are still there.
     pub(super) fn tell(&self, worker: u8, command: Command) {
-        if let Some(handle) = self.shared.workers.handle(worker) {
-            // A session that could not say goodbye ends with its media, 15 s later at the latest.
-            let _ = handle.send(command);
-        }
+        // Who has ended has nobody left to be told about.
+        let _ = self.send(worker, command);
+    }
+
+    fn send(&self, worker: u8, command: Command) -> Result<(), AskError> {
+        let handle = self.shared.workers.handle(worker).ok_or(AskError::Gone)?;
+        let name = command.as_str();
+        handle.send(command).map_err(|error| match error {
+            SendError::Full => {
+                self.shared.metrics.commands_dropped.with_label_values(&[name]).inc();
+                AskError::Busy
+            }
+            SendError::Gone => AskError::Gone,
+        })
     }
 
     pub(super) async fn join(&self, worker: u8, join: Join) -> Result<Result<Joined, JoinFault>, AskError> {
@@ -132,12 +143,8 @@ impl Sfu {
         worker: u8,
         make: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, AskError> {
-        let handle = self.shared.workers.handle(worker).ok_or(AskError::Gone)?;
         let (reply, answer) = oneshot::channel();
-        handle.send(make(reply)).map_err(|error| match error {
-            SendError::Full => AskError::Busy,
-            SendError::Gone => AskError::Gone,
-        })?;
+        self.send(worker, make(reply))?;
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(AskError::Gone),
@@ -185,6 +192,7 @@ fn write(metrics: &SfuMetrics, worker: &str, report: &SfuReport, last: &SfuTotal
         (&metrics.ended, "closed", now.ended_closed, last.ended_closed),
         (&metrics.ended, "silent", now.ended_silent, last.ended_silent),
         (&metrics.ended, "slow", now.ended_slow, last.ended_slow),
+        (&metrics.ended, "lost", now.ended_lost, last.ended_lost),
     ] {
         vec.with_label_values(&[worker, label]).inc_by(since(now, last));
     }

@@ -70,6 +70,9 @@ pub struct SfuHost {
     totals: SfuTotals,
     now: Instant,
     reported: Option<Instant>,
+    // When to look for seats whose task is gone, and where to go on.
+    look_due: Instant,
+    look_from: usize,
 }
 
 /// One participant.
@@ -105,7 +108,7 @@ impl Seat {
     /// Hands something to the participant's task. Returns whether it was taken.
     fn notify(&self, notice: Notice) -> bool {
         match self.notices.try_send(notice) {
-            // A closed channel: the task is about to send `Leave`.
+            // A closed channel: `Leave` is on its way, or `look` finds the seat.
             Ok(()) | Err(TrySendError::Closed(_)) => true,
             Err(TrySendError::Full(_)) => false,
         }
@@ -137,6 +140,8 @@ impl SfuHost {
             totals: SfuTotals::default(),
             now,
             reported: None,
+            look_due: now + LOOK_EVERY,
+            look_from: 0,
         }
     }
 
@@ -284,6 +289,19 @@ impl SfuHost {
                 None => self.totals.ended_slow += 1,
             }
             self.leave(place, now, out);
+        }
+    }
+
+    /// Ends seats whose task is gone without a `Leave` that arrived: the queue was full. Some at a time.
+    fn look(&mut self, now: Instant, out: &mut dyn Outbox) {
+        self.look_due = now + LOOK_EVERY;
+        for _ in 0..LOOKS_MAX.min(self.seats.len()) {
+            let place = self.look_from % self.seats.len();
+            self.look_from = place + 1;
+            if self.seats[place].as_ref().is_some_and(|seat| seat.notices.is_closed()) {
+                self.totals.ended_lost += 1;
+                self.leave(u32::try_from(place).expect("places are u32"), now, out);
+            }
         }
     }
 
@@ -606,7 +624,8 @@ impl Host for SfuHost {
         if !self.dirty.is_empty() {
             return Some(self.now);
         }
-        [self.session_timers.next(), self.room_timers.next()].into_iter().flatten().min()
+        let look = (self.seats.len() > self.free_seats.len()).then_some(self.look_due);
+        [self.session_timers.next(), self.room_timers.next(), look].into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant, out: &mut dyn Outbox) {
@@ -633,7 +652,18 @@ impl Host for SfuHost {
             budget -= 1;
             self.drive(place, now, out);
         }
+        if self.look_due <= now {
+            self.look(now, out);
+        }
         self.reap(now, out);
+    }
+
+    fn stop(&mut self, now: Instant, out: &mut dyn Outbox) {
+        self.now = now;
+        for place in 0..self.seats.len() {
+            let place = u32::try_from(place).expect("a worker has fewer than 2^32 participants");
+            self.leave(place, now, out);
+        }
     }
 
     fn report(&mut self, now: Instant) -> SfuReport {
@@ -700,6 +730,9 @@ fn random_text(chars: usize) -> String {
     (0..chars).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect()
 }
 
+/// Seats are looked at this often, so many at a time: a worker that is full has seen all of them after 4 s.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOKS_MAX: usize = 512;
 /// Default bound of one room.
 const ROOM_PARTICIPANTS_MAX: u32 = 500;
 /// Rounds of sending in one turn: sending may make others want to send.

@@ -191,8 +191,9 @@ impl Session {
             #[cfg(test)]
             injected: None,
         };
+        let named = name_lines(&offer, wanted)?;
         let answer = session.accept(&offer)?;
-        session.take_lines(&offer, wanted, numbers)?;
+        session.take_lines(&offer, &named, numbers)?;
         Ok((session, answer))
     }
 
@@ -209,6 +210,8 @@ impl Session {
         numbers: &mut u64,
         mint: impl FnOnce() -> Minted,
     ) -> Result<String, OfferFault> {
+        // Before the engine sees it: an offer that it has taken cannot be taken back.
+        let named = name_lines(&offer, wanted)?;
         let restart = offer.ice != self.remote;
         let mut answer = self.accept(&offer)?;
         if restart {
@@ -228,7 +231,7 @@ impl Session {
             answer = restamp(&answer, &drawn, &minted.ice);
             self.keys.push((minted.key, None));
         }
-        self.take_lines(&offer, wanted, numbers)?;
+        self.take_lines(&offer, &named, numbers)?;
         self.dirty = true;
         Ok(answer)
     }
@@ -251,8 +254,12 @@ impl Session {
     }
 
     /// Brings the lists of lines in step with what was negotiated.
-    fn take_lines(&mut self, offer: &Offer, wanted: &[Track], numbers: &mut u64) -> Result<(), OfferFault> {
-        let named = name_lines(offer, wanted)?;
+    fn take_lines(
+        &mut self,
+        offer: &Offer,
+        named: &[(String, Source)],
+        numbers: &mut u64,
+    ) -> Result<(), OfferFault> {
         self.codecs = self.known_codecs(None);
         let mut sources = Vec::new();
         let mut slots = Vec::new();

@@ -316,7 +316,7 @@ async fn watch(
         () = is_out => {}
         () = lost => {}
         _ = end.recv() => {}
-        () = sfu.tasks().stopping().cancelled() => {}
+        () = sfu.tasks().farewell() => {}
     }
     sfu.registry().remove(&id);
     sfu.tell(context.worker, Command::Leave { session });

@@ -120,13 +120,15 @@ pub const SFU_JOINED: &str = "roomgate_sfu_joined_total";
 pub const SFU_JOINS_REFUSED: &str = "roomgate_sfu_joins_refused_total";
 /// Counter, label `worker`: SDP offers that were refused.
 pub const SFU_OFFERS_REFUSED: &str = "roomgate_sfu_offers_refused_total";
-/// Counter, labels `worker`, `reason` (`panic`, `engine`, `closed`, `silent`, `slow`): participants that ended without
-/// having left.
+/// Counter, labels `worker`, `reason` (`panic`, `engine`, `closed`, `silent`, `slow`, `lost`): participants that ended
+/// without having left.
 pub const SFU_ENDED: &str = "roomgate_sfu_ended_total";
 /// Counter, labels `worker`, `step` (`wanted`, `asked`): keyframe requests by receivers, and those sent to senders.
 pub const SFU_KEYFRAMES: &str = "roomgate_sfu_keyframe_requests_total";
 /// Counter, label `worker`: ICE restarts.
 pub const SFU_ICE_RESTARTS: &str = "roomgate_sfu_ice_restarts_total";
+/// Counter, label `command` (`join`, `offer`, `mute`, `leave`): commands that a worker's full queue did not take.
+pub const SFU_COMMANDS_DROPPED: &str = "roomgate_sfu_commands_dropped_total";
 /// Gauge, label `worker`: 1 if the last self-test passed.
 pub const SFU_SELFTEST_PASSED: &str = "roomgate_sfu_selftest_passed";
 /// Counter, labels `worker`, `result` (`pass`, `fail`): self-tests.

@@ -86,6 +86,8 @@ impl Host for Toy {
 
     fn handle_timeout(&mut self, _: Instant, _: &mut dyn Outbox) {}
 
+    fn stop(&mut self, _: Instant, _: &mut dyn Outbox) {}
+
     fn report(&mut self, _: Instant) -> u64 {
         self.sessions.values().map(|session| session.got).sum()
     }

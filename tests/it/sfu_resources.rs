@@ -108,6 +108,23 @@ async fn what_whip_sends_whep_receives_until_it_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_see_the_end_when_the_workers_stop() {
+    let rig = Rig::start(2);
+    let room = rig.room("stage");
+    let media = offer(&[Source::Microphone, Source::Camera], 0, 0).await;
+    let (sender, ..) = enter(&rig, &room, Resource::Whip, None, media).await;
+    let (viewer, ..) = enter(&rig, &room, Resource::Whep, None, offer(&[], 1, 1).await).await;
+    viewer.until("the stage is seen", |seen| seen.packets.values().sum::<usize>() > 50).await;
+    // Nobody has told the tasks of the sessions: whatever was not told before is told by the workers' end.
+    let workers = std::sync::Arc::clone(&rig.workers);
+    workers.stop();
+    let left = tokio::task::spawn_blocking(move || workers.join(DEADLINE)).await.unwrap();
+    assert_eq!(left, 0, "workers that did not end");
+    sender.until("the server closes DTLS", |seen| seen.closed).await;
+    viewer.until("the server closes DTLS", |seen| seen.closed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_may_pick_one_participant() {
     let rig = Rig::start(1);
     let room = rig.room("stage");

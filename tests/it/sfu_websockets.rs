@@ -137,6 +137,76 @@ async fn a_full_room_says_1013_a_lost_place_1012_and_a_stop_1001() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_told_at_different_times() {
+    let rig = Rig::start(1);
+    let room = rig.room("a");
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        let mut socket = rig.connect(&room).await;
+        socket.say(&join("")).await;
+        socket.hear().await;
+        told.push(async {
+            let (_, frame) = socket.end().await;
+            assert_eq!(u16::from(frame.unwrap().code), 1001);
+            clock::now()
+        });
+    }
+    let begun = clock::now();
+    let told = futures_util::future::join_all(told);
+    let (told, dropped) = tokio::join!(told, rig.tasks.drain(Duration::from_secs(3)));
+    assert_eq!(dropped, 0, "no task had to be dropped");
+    let (first, last) = (told.iter().min().unwrap(), told.iter().max().unwrap());
+    // Twenty turns within 1.5 s: less than a quarter of it between the first and the last is as good as impossible.
+    assert!(last.duration_since(*first) > Duration::from_millis(375), "{told:?}");
+    assert!(last.duration_since(begun) < Duration::from_millis(2500), "the first half of the deadline");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_while_the_queue_is_full_is_no_ghost() {
+    let limits = WorkerLimits { commands_max: 1, ..WorkerLimits::default() };
+    let rig = Rig::with(1, limits, SfuLimits::new(10));
+    let room = rig.room("a");
+    let mut socket = rig.connect(&room).await;
+    socket.say(&join("Ada")).await;
+    socket.hear().await;
+    let reported = |participants: u32| {
+        let rig = &rig;
+        async move {
+            let is_so = async {
+                while rig.sfu.reports()[0].host.participants != participants {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(DEADLINE, is_so)
+                .await
+                .unwrap_or_else(|_| panic!("{participants} participants"));
+        }
+    };
+    reported(1).await;
+    // The worker stands still, and its queue is full.
+    let (entered, is_held) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let worker = rig.workers.handle(0).unwrap();
+    let hold = move || {
+        entered.send(()).unwrap();
+        let _ = released.recv();
+    };
+    worker.run_on(Box::new(hold)).unwrap();
+    is_held.recv_timeout(DEADLINE).unwrap();
+    worker.run_on(Box::new(|| {})).unwrap();
+    drop(socket);
+    let dropped = rig.metrics.sfu.commands_dropped.with_label_values(&["leave"]);
+    let is_counted = async {
+        while dropped.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, is_counted).await.expect("the lost leave is counted");
+    drop(release);
+    reported(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_room_is_held_while_the_socket_is_open() {
     let rig = Rig::start(1);
     let room = rig.room("a");

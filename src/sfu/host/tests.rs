@@ -453,6 +453,22 @@ fn a_viewer_sees_one_participant_alone_and_is_not_seen() {
 }
 
 #[test]
+fn a_seat_whose_task_is_gone_ends_without_a_word() {
+    let mut sim = Sim::with_limits(SfuLimits { sessions_max: 2000, room_participants_max: 2000 });
+    let stays = sim.join("a", &[Microphone], 4, 4);
+    let gone: Vec<String> = (0..600).map(|_| sim.try_join("a", Role::Talker).0.unwrap().you).collect();
+    sim.run(seconds(1) + TICK * 2);
+    assert_eq!(sim.host.totals.ended_lost, LOOKS_MAX as u64 - 1, "some at a time");
+    sim.run(seconds(1));
+    assert_eq!((sim.host.totals.ended_lost, sim.host.taken()), (600, 1));
+    let left =
+        |m: &ServerMessage| if let ServerMessage::Left { participants } = m { participants.len() } else { 0 };
+    sim.run(seconds(1));
+    assert_eq!(sim.people[stays].heard.iter().map(left).sum::<usize>(), gone.len());
+    assert!(sim.people[stays].bye.is_none());
+}
+
+#[test]
 fn hidden_rooms_do_not_show() {
     let mut sim = Sim::new();
     let (notices, _heard) = mpsc::channel(8);
@@ -489,6 +505,18 @@ fn a_refused_offer_leaves_the_session_as_it_was() {
     let b = sim.join("a", &[Microphone, Camera], 4, 4);
     sim.run(seconds(2));
     assert_eq!(sim.offer(a, ("no sdp".to_owned(), Vec::new())), Err(OfferFault::NotSdp));
+    // Good SDP with new ICE credentials, and a name for a line that is not there.
+    let keys = |sim: &mut Sim| -> Vec<SessionKey> {
+        sim.host.session_mut(sim.people[a].session.place).unwrap().keys().collect()
+    };
+    let before = keys(&mut sim);
+    let mut restart = sim.people[a].client.restart_ice().unwrap();
+    restart.1[0].mid = "nowhere".to_owned();
+    assert_eq!(sim.offer(a, restart.clone()), Err(OfferFault::Track("nowhere".to_owned())));
+    assert_eq!((keys(&mut sim), sim.host.totals.ice_restarts), (before, 0));
+    // The client goes on with its old credentials, for longer than a path may be silent.
+    sim.run(seconds(20));
+    assert_eq!(sim.people[a].bye, None);
     sim.forget();
     sim.run(seconds(1));
     assert!(sim.got(a)[&(who(b), b'c')] > 20);

@@ -118,15 +118,16 @@ where
 {
     async fn run(&mut self) -> End {
         let lost = self.context.hold.lost();
-        let stopping = self.sfu.tasks().stopping().clone();
+        let tasks = self.sfu.tasks().clone();
         let mut lost = std::pin::pin!(lost);
+        let mut farewell = std::pin::pin!(tasks.farewell());
         let mut tick = tokio::time::interval_at((self.begun + TICK).into(), TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut pinged = self.begun;
         loop {
             tokio::select! {
                 biased;
-                () = stopping.cancelled() => return End::Stopping,
+                () = &mut farewell => return End::Stopping,
                 () = &mut lost => return End::Again("the room moved"),
                 notice = next(&mut self.notices) => {
                     let sent = match notice {

@@ -28,6 +28,8 @@ pub struct SfuMetrics {
     pub keyframes: IntCounterVec,
     /// ICE restarts, by worker.
     pub ice_restarts: IntCounterVec,
+    /// Commands that a full queue did not take, by command.
+    pub commands_dropped: IntCounterVec,
     /// Whether the last self-test passed, by worker.
     pub selftest_passed: IntGaugeVec,
     /// Self-tests, by worker and result.
@@ -72,6 +74,11 @@ impl SfuMetrics {
                 &["worker", "step"],
             ),
             ice_restarts: counter(names::SFU_ICE_RESTARTS, "ICE restarts", &["worker"]),
+            commands_dropped: counter(
+                names::SFU_COMMANDS_DROPPED,
+                "Commands that a worker's full queue did not take",
+                &["command"],
+            ),
             selftest_passed: gauge_vec(
                 registry,
                 names::SFU_SELFTEST_PASSED,
