@@ -45,15 +45,12 @@ impl WorkersConfig {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the key is neither 32 hex digits nor 16 bytes.
+    /// `InvalidInput` if the key does not have 16 bytes, which is what the configuration makes of its hex digits.
     pub fn from_settings(media: &MediaSettings, edge: &EdgeIdentity, count: u8) -> io::Result<Self> {
         let key = match &media.key {
             None => None,
-            Some(secret) => Some(parse_key(secret.expose()).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("media.key: {secret} does not hold 32 hex digits"),
-                )
+            Some(secret) => Some(secret.expose().try_into().map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidInput, format!("media.key: {secret} is not 16 bytes"))
             })?),
         };
         Ok(Self {
@@ -381,31 +378,32 @@ impl<R: Send + Sync> MediaSource for Shared<R> {
     }
 }
 
-/// Reads a key: 32 hex digits, blank space around them, or 16 raw bytes.
-fn parse_key(secret: &[u8]) -> Option<[u8; 16]> {
-    if let Ok(raw) = <[u8; 16]>::try_from(secret) {
-        return Some(raw);
-    }
-    let text = std::str::from_utf8(secret).ok()?.trim();
-    if text.len() != 32 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    Some(u128::from_str_radix(text, 16).ok()?.to_be_bytes())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::config::settings::Secret;
 
     #[test]
-    fn key_is_32_hex_digits_or_16_bytes() {
+    fn the_key_is_the_16_bytes_that_the_configuration_hands_over() {
         let key = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
-        assert_eq!(parse_key(b"000102030405060708090a0B0C0d0eff\n"), Some(key));
-        assert_eq!(parse_key(&key), Some(key));
-        for bad in
-            [&b""[..], b"+0102030405060708090a0b0c0d0eff0", b"000102030405060708090a0b0c0d0e", &[0xFF; 32]]
-        {
-            assert_eq!(parse_key(bad), None);
+        let edge = EdgeIdentity { name: None, id: 1, public: Vec::new() };
+        let taken = |key: Option<&[u8]>| {
+            let media = MediaSettings {
+                bind: Vec::new(),
+                advertise: Advertise::Auto,
+                key: key.map(|key| Secret::new("file:media.key", key)),
+                sessions_max: NonZeroU32::MIN,
+                selftest_every: Duration::from_secs(1),
+            };
+            WorkersConfig::from_settings(&media, &edge, 1).map(|config| config.key).ok()
+        };
+        assert_eq!(taken(Some(&key)), Some(Some(key)));
+        assert_eq!(taken(None), Some(None));
+        // One parser: hex digits are the configuration's.
+        for bad in [&b""[..], &key[1..], b"000102030405060708090a0b0c0d0eff"] {
+            assert_eq!(taken(Some(bad)), None);
         }
     }
 }

@@ -135,6 +135,7 @@ pub(super) struct Session {
 pub(super) enum Injected {
     Receive,
     Write,
+    Read,
 }
 
 /// New credentials of this side.
@@ -260,14 +261,16 @@ impl Session {
         named: &[(String, Source)],
         numbers: &mut u64,
     ) -> Result<(), OfferFault> {
-        self.codecs = self.known_codecs(None);
+        let fault = |_| OfferFault::Engine("internal fault".to_owned());
+        self.codecs = self.known_codecs(None).map_err(fault)?;
         let mut sources = Vec::new();
         let mut slots = Vec::new();
         for line in &offer.lines {
             let mid = Mid::from(line.mid.as_str());
-            let Some(direction) = self.rtc.media(mid).filter(|m| !m.disabled()).map(|m| m.direction()) else {
-                continue;
-            };
+            let direction = self
+                .guarded(|rtc| Ok(rtc.media(mid).filter(|m| !m.disabled()).map(|m| m.direction())))
+                .map_err(fault)?;
+            let Some(direction) = direction else { continue };
             let source = named.iter().find(|(named, _)| *named == line.mid).map(|(_, source)| *source);
             if direction.is_receiving()
                 && line.sends
@@ -292,10 +295,10 @@ impl Session {
                 });
             }
             if direction.is_sending() && line.receives {
-                let codecs = self.known_codecs(Some(mid));
+                let codecs = self.known_codecs(Some(mid)).map_err(fault)?;
                 let ssrc = self
                     .guarded(|rtc| Ok(rtc.direct_api().stream_tx_by_mid(mid, None).map(|s| s.ssrc())))
-                    .map_err(|_| OfferFault::Engine("internal fault".to_owned()))?;
+                    .map_err(fault)?;
                 let Some(ssrc) = ssrc else { continue };
                 let known = self.slots.iter().position(|s| s.mid == mid);
                 slots.push(match known {
@@ -318,11 +321,17 @@ impl Session {
     }
 
     /// Returns the codecs of the session, or those that one line may use.
-    fn known_codecs(&self, mid: Option<Mid>) -> Vec<(Codec, Pt)> {
-        let media = mid.and_then(|mid| self.rtc.media(mid));
-        let usable = |pt: Pt| mid.is_none() || media.is_some_and(|m| m.remote_pts().contains(&pt));
-        let params = self.rtc.codec_config().params().iter();
-        params.filter(|p| usable(p.pt())).filter_map(|p| Some((Codec::of(p)?, p.pt()))).collect()
+    fn known_codecs(&mut self, mid: Option<Mid>) -> Result<Vec<(Codec, Pt)>, Ended> {
+        #[cfg(test)]
+        let inject = self.injected == Some(Injected::Read);
+        self.guarded(|rtc| {
+            #[cfg(test)]
+            assert!(!inject, "injected");
+            let media = mid.and_then(|mid| rtc.media(mid));
+            let usable = |pt: Pt| mid.is_none() || media.is_some_and(|m| m.remote_pts().contains(&pt));
+            let params = rtc.codec_config().params().iter();
+            Ok(params.filter(|p| usable(p.pt())).filter_map(|p| Some((Codec::of(p)?, p.pt()))).collect())
+        })
     }
 
     /// Takes one datagram.

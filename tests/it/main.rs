@@ -29,6 +29,7 @@ mod rooms_simulation;
 mod rooms_under_threads;
 mod sfu_over_sockets;
 mod sfu_resources;
+mod sfu_restart;
 mod sfu_rig;
 mod sfu_selftest;
 mod sfu_websockets;

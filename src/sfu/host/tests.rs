@@ -285,6 +285,22 @@ fn a_panic_in_a_sender_ends_that_one_only() {
 }
 
 #[test]
+fn a_panic_in_what_is_only_read_ends_that_one_only() {
+    let mut sim = Sim::new();
+    let people: Vec<usize> = (0..3).map(|_| sim.join("a", &[Microphone, Camera], 4, 4)).collect();
+    sim.run(seconds(2));
+    let victim = sim.people[people[0]].session.place;
+    sim.host.session_mut(victim).unwrap().injected = Some(Injected::Read);
+    let more = sim.people[people[0]].client.offer(&[], 1, 0, &[]).unwrap();
+    assert_eq!(sim.offer(people[0], more), Err(OfferFault::Engine("internal fault".to_owned())));
+    sim.run(seconds(1));
+    sim.forget();
+    sim.run(seconds(2));
+    assert_eq!((sim.people[people[0]].bye, sim.host.totals.ended_panic), (Some(Bye::Fault), 1));
+    assert!(sim.got(people[1]).keys().eq([(who(people[2]), b'c'), (who(people[2]), b'm')].iter()));
+}
+
+#[test]
 fn keyframe_requests_are_coalesced_and_throttled() {
     let mut sim = Sim::new();
     let sender = sim.join("a", &[Camera], 0, 0);
