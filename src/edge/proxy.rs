@@ -21,12 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
 use super::stream::{ConnMeta, FrontStream};
 use super::upgrade::{self, Asks};
 use crate::clock;
 use crate::config::settings::{App, Settings, SiteSettings};
-use crate::pool::{FailReason, Node, OpenGuard, Target};
+use crate::pool::{FailReason, Node, OpenGuard};
 use crate::rooms::{KeyError, PlaceError, RequestView, RoomId, RoomKey, room_of};
 use crate::telemetry::redact;
 use crate::wire::http_head::host_name;
@@ -181,26 +182,6 @@ impl Phases {
         }
     }
 
-    /// Finds the address of a node; a name without one is a failed connect.
-    pub(super) async fn address_of(&self, node: &Node) -> Result<SocketAddr, FailReason> {
-        match &node.target {
-            Target::Http { host, port } => self
-                .shared
-                .resolver
-                .resolve(host, *port)
-                .await
-                .map_err(|error| FailReason::Resolve(error.to_string())),
-            Target::Embedded { worker } => {
-                Err(FailReason::Connect(format!("worker {worker} does not speak HTTP")))
-            }
-        }
-    }
-
-    pub(super) fn connect_failed(&self, node: &Node, reason: FailReason) {
-        self.shared.parts.metrics.connect_failures.inc();
-        node.connect_failed(reason, clock::now());
-    }
-
     /// Tells whether a request may go to a node once more after a connect failed: nothing has been sent yet. A room
     /// moves only when its node is down, and then as a whole.
     pub(super) fn may_retry(&self, ctx: &Request) -> bool {
@@ -259,22 +240,14 @@ impl ProxyHttp for Phases {
         ctx.open = Some(node.open());
         ctx.node = Some(node.clone());
         ctx.tries += 1;
-        let address = match self.address_of(&node).await {
-            Ok(address) => address,
-            Err(reason) => {
-                self.connect_failed(&node, reason);
-                let mut error = Error::explain(ErrorType::ConnectError, "the node has no address");
-                error.as_up();
-                error.set_retry(self.may_retry(ctx));
-                return Err(error);
-            }
-        };
+        let (address, key) = dial::idle_key(&node);
         let mut peer = HttpPeer::new(address, false, String::new());
+        peer.group_key = key;
         if let Some(site) = &ctx.site {
-            peer.options.connection_timeout = Some(site.timeouts.connect);
-            peer.options.total_connection_timeout = Some(site.timeouts.connect);
             peer.options.read_timeout = Some(site.timeouts.response);
             peer.options.write_timeout = Some(site.timeouts.response);
+            let timeout = site.timeouts.connect;
+            peer.options.custom_l4 = Some(Arc::new(Dialer { shared: self.shared.clone(), node, timeout }));
         }
         peer.options.idle_timeout = Some(IDLE_TO_NODE);
         // WebSockets never come this way.
@@ -340,13 +313,13 @@ impl ProxyHttp for Phases {
         _session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Self::CTX,
-        mut error: Box<Error>,
+        error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(node) = &ctx.node {
-            let timeout = ctx.site.as_ref().map(|site| site.timeouts.connect).unwrap_or_default();
-            self.connect_failed(node, connect_reason(&error, timeout));
-        }
-        error.set_retry(self.may_retry(ctx));
+        let Some(node) = &ctx.node else { return error };
+        let reason = dial::reason_of(&error);
+        let retry = !matches!(reason, FailReason::Local(_));
+        let mut error = self.shared.connect_failed(node, reason);
+        error.set_retry(retry && self.may_retry(ctx));
         error
     }
 
@@ -485,19 +458,12 @@ fn connection_of(session: &Session) -> Option<Arc<ConnMeta>> {
 }
 
 pub(super) fn no_node(error: &PlaceError) -> Box<Error> {
-    let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
-    Error::explain(ErrorType::HTTPStatus(status), error.to_string())
+    unavailable(error.to_string())
 }
 
-fn connect_reason(error: &Error, timeout: Duration) -> FailReason {
-    let kind = error.etype();
-    if *kind == ErrorType::ConnectRefused {
-        FailReason::ConnectRefused
-    } else if *kind == ErrorType::ConnectTimedout {
-        FailReason::Timeout(timeout)
-    } else {
-        FailReason::Connect(kind.as_str().to_owned())
-    }
+/// Makes the error of a request that may come again soon.
+pub(super) fn unavailable(why: String) -> Box<Error> {
+    Error::explain(ErrorType::HTTPStatus(StatusCode::SERVICE_UNAVAILABLE.as_u16()), why)
 }
 
 /// Decides what a client is told about an error; `None`: nobody is there to be told.

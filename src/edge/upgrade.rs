@@ -157,15 +157,7 @@ impl Phases {
             let open = node.open();
             ctx.node = Some(node.clone());
             ctx.tries += 1;
-            let dialled = async {
-                let address = self.address_of(&node).await?;
-                match tokio::time::timeout(connect, TcpStream::connect(address)).await {
-                    Ok(Ok(tcp)) => Ok(tcp),
-                    Ok(Err(error)) => Err(FailReason::connect(&error)),
-                    Err(_) => Err(FailReason::Timeout(connect)),
-                }
-            };
-            match dialled.await {
+            match self.shared.connect(&node, connect).await {
                 Ok(tcp) => {
                     // Both are hints: a tunnel works without them.
                     let _ = tcp.set_nodelay(true);
@@ -173,13 +165,9 @@ impl Phases {
                     return Ok(Dialled { node, tcp, hold, open });
                 }
                 Err(reason) => {
-                    let timed_out = matches!(reason, FailReason::Timeout(_));
-                    self.connect_failed(&node, reason);
-                    if !self.may_retry(ctx) {
-                        let kind =
-                            if timed_out { ErrorType::ConnectTimedout } else { ErrorType::ConnectError };
-                        let mut error = Error::explain(kind, "cannot connect to the node");
-                        error.as_up();
+                    let ours = matches!(reason, FailReason::Local(_));
+                    let error = self.shared.connect_failed(&node, reason);
+                    if ours || !self.may_retry(ctx) {
                         return Err(error);
                     }
                 }
