@@ -328,6 +328,10 @@ async fn pass_on(
         response.remove_header(&header::CONTENT_LENGTH);
         response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
+    // As it comes: a refusal may drip.
+    if let Some(stream) = front_stream_of(session) {
+        stream.send_at_once();
+    }
     session.write_response_header(Box::new(response), body.is_over()).await?;
     while !body.is_over() {
         if received.is_empty() {
