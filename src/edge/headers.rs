@@ -49,6 +49,22 @@ pub(super) fn rewrite(request: &mut RequestHeader, origin: &Origin<'_>) -> pingo
     Ok(())
 }
 
+/// Makes one field of several `Cookie` fields, as HTTP/2 clients send them (RFC 9113 section 8.2.3): rules and nodes
+/// know one.
+pub(super) fn join_cookies(request: &mut RequestHeader) {
+    let mut cookies = request.headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    // Parts of legal values make a legal value.
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        let _ = request.insert_header(header::COOKIE, joined);
+    }
+}
+
 /// Finds headers that look like ours to somebody: some servers read `X_Room` and `X-Room` as one.
 fn forged(headers: &HeaderMap) -> Vec<HeaderName> {
     let is_ours = |name: &str| {
@@ -119,6 +135,24 @@ mod tests {
             ("x-other", "forged"),
         ];
         assert_eq!(left, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn several_cookie_fields_become_one() {
+        for (fields, expected) in [
+            (&[][..], None),
+            (&["a=1; b=2"], Some("a=1; b=2")),
+            (&["a=1", "b=2", "c=3"], Some("a=1; b=2; c=3")),
+        ] {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for field in fields {
+                request.append_header("cookie", *field).unwrap();
+            }
+            join_cookies(&mut request);
+            let left: Vec<_> =
+                request.headers.get_all("cookie").iter().map(|v| v.to_str().unwrap()).collect();
+            assert_eq!(left, expected.into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -122,6 +122,7 @@ impl Phases {
         };
         let listener = conn.listener.settings();
         ctx.conn = Some(conn);
+        headers::join_cookies(session.req_header_mut());
         self.set_limits(session, listener.limits.idle_timeout);
         let Some(host) = host_name(headers::host_of(session.req_header())) else {
             return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;

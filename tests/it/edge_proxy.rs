@@ -153,6 +153,37 @@ async fn http_2_is_proxied_and_streamed() {
 }
 
 #[tokio::test]
+async fn cookies_in_several_h2_fields_name_the_room_and_reach_the_node_as_one() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    let mut settings = settings_of(&Plan::default(), &[&a, &b]);
+    let mut site = (*settings.sites.exact["plain.test"]).clone();
+    site.room = vec![roomgate::config::settings::RoomRule::Cookie("room".into())];
+    settings.sites.exact.insert("plain.test".into(), std::sync::Arc::new(site));
+    let rig = Rig::start_with(settings, |_, _| None);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(rig.tls("h2").await))
+            .await
+            .unwrap();
+    let driver = tokio::spawn(connection);
+    for room in 0..8 {
+        let request = http::Request::get("https://plain.test/")
+            .header("cookie", "session=x")
+            .header("cookie", format!("room=r{room}"))
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        assert_eq!(soon("an answer", client.send_request(request)).await.unwrap().status(), 200);
+    }
+    assert_eq!(rig.rooms.len(), 8, "each has its place");
+    for head in [a.seen(), b.seen()].concat() {
+        let cookies: Vec<_> =
+            head.lines().filter(|line| line.to_ascii_lowercase().starts_with("cookie:")).collect();
+        assert!(cookies.len() == 1 && cookies[0].contains("session=x; room=r"), "{head}");
+    }
+    driver.abort();
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn an_h2_request_whose_host_differs_reaches_no_node() {
     let node = TestNode::start("a").await;
     let rig = Rig::start(&Plan::default(), &[&node]);
