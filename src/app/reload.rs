@@ -63,9 +63,11 @@ impl App {
 
     fn put_in_force(&self, loaded: Loaded) -> Result<(), String> {
         let settings = Arc::new(loaded.settings);
-        // The edge is the only part that can still refuse (a certificate that changed since the check): it goes first.
+        // No site may point to a pool that is not there: new pools come first, those that go are last. The edge is the
+        // only part that can still refuse (a certificate that changed since the check): then the new pools go again.
+        let pools = self.pools.prepare(&settings.pools);
         self.edge.apply(Arc::clone(&settings)).map_err(|error| error.to_string())?;
-        self.pools.apply(&settings.pools);
+        pools.finish();
         let generation = self.running.load().generation + 1;
         self.running.store(Arc::new(Running {
             generation,

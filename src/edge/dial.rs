@@ -44,10 +44,10 @@ impl Shared {
             return unavailable(reason.to_string());
         }
         self.parts.metrics.connect_failures.inc();
-        let kind = match reason {
-            FailReason::Timeout(_) => ErrorType::ConnectTimedout,
-            FailReason::ConnectRefused => ErrorType::ConnectRefused,
-            _ => ErrorType::ConnectError,
+        let kind = if matches!(reason, FailReason::Timeout(_)) {
+            ErrorType::ConnectTimedout
+        } else {
+            ErrorType::ConnectError
         };
         let mut error = Error::explain(kind, format!("cannot connect to the node: {reason}"));
         error.as_up();

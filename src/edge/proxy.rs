@@ -183,6 +183,26 @@ impl Phases {
         }
     }
 
+    /// Gives a request that found no node a second chance during a reload: its site may have another pool by now, and
+    /// the nodes of a pool may be waiting for their first check.
+    pub(super) async fn await_node(&self, ctx: &mut Request) {
+        let Some(site) = &ctx.site else { return };
+        if self.shared.parts.pools.get(&site.pool).is_none() {
+            let settings = self.shared.settings.load_full();
+            let same = |now: &&Arc<SiteSettings>| now.name == site.name && now.app == site.app;
+            if let Some(now) = settings.sites.find(&site.name).filter(same).cloned() {
+                if let Some(room) = &mut ctx.room {
+                    room.pool = now.pool.clone();
+                }
+                ctx.settings = settings;
+                ctx.site = Some(now);
+            }
+        }
+        if let Some(site) = &ctx.site {
+            self.shared.parts.pools.wait_for_first_checks(&site.pool).await;
+        }
+    }
+
     /// Tells whether a request may go to a node once more after a connect failed: nothing has been sent yet. A room
     /// moves only when its node is down, and then as a whole.
     pub(super) fn may_retry(&self, ctx: &Request) -> bool {
@@ -237,7 +257,12 @@ impl ProxyHttp for Phases {
         _session: &mut Session,
         ctx: &mut Self::CTX,
     ) -> pingora::Result<Box<HttpPeer>> {
-        let node = self.pick(ctx).map_err(|error| no_node(&error))?;
+        let mut picked = self.pick(ctx);
+        if picked.is_err() {
+            self.await_node(ctx).await;
+            picked = self.pick(ctx);
+        }
+        let node = picked.map_err(|error| no_node(&error))?;
         ctx.open = Some(node.open());
         ctx.node = Some(node.clone());
         ctx.tries += 1;

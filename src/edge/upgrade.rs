@@ -153,7 +153,12 @@ impl Phases {
     /// Holds the room and connects to its node; once more if that node turns out to be down.
     async fn dial(&self, ctx: &mut Request, connect: Duration) -> pingora::Result<Dialled> {
         loop {
-            let (node, hold) = self.held(ctx).map_err(|error| no_node(&error))?;
+            let mut held = self.held(ctx);
+            if held.is_err() {
+                self.await_node(ctx).await;
+                held = self.held(ctx);
+            }
+            let (node, hold) = held.map_err(|error| no_node(&error))?;
             let open = node.open();
             ctx.node = Some(node.clone());
             ctx.tries += 1;
