@@ -49,6 +49,16 @@ pub(super) fn rewrite(request: &mut RequestHeader, origin: &Origin<'_>) -> pingo
     Ok(())
 }
 
+/// Returns how long a head is, or would be as HTTP/1.1 text.
+pub(super) fn head_bytes(request: &RequestHeader) -> usize {
+    const LINE: usize = " HTTP/1.1\r\n".len() + " ".len();
+    const FIELD: usize = ": \r\n".len();
+    let line = request.method.as_str().len() + request.raw_path().len() + LINE;
+    let host = request.uri.authority().map_or(0, |a| "host".len() + FIELD + a.as_str().len());
+    let fields = request.headers.iter().map(|(name, value)| name.as_str().len() + FIELD + value.len());
+    line + host + fields.sum::<usize>() + "\r\n".len()
+}
+
 /// Makes one field of several `Cookie` fields, as HTTP/2 clients send them (RFC 9113 section 8.2.3): rules and nodes
 /// know one.
 pub(super) fn join_cookies(request: &mut RequestHeader) {
@@ -135,6 +145,14 @@ mod tests {
             ("x-other", "forged"),
         ];
         assert_eq!(left, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_head_is_as_long_as_its_text() {
+        let mut request = RequestHeader::build("GET", b"/a?b=c", None).unwrap();
+        request.append_header("host", "meet.example").unwrap();
+        request.append_header("x-a", "").unwrap();
+        assert_eq!(head_bytes(&request), "GET /a?b=c HTTP/1.1\r\nhost: meet.example\r\nx-a: \r\n\r\n".len());
     }
 
     #[test]

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
-use pingora::apps::HttpServerOptions;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -26,11 +28,11 @@ use super::headers::{self, Origin};
 use super::stream::{ConnMeta, FrontStream};
 use super::upgrade::{self, Asks};
 use crate::clock;
-use crate::config::settings::{App, Settings, SiteSettings};
+use crate::config::settings::{App, ListenerLimits, Settings, SiteSettings};
 use crate::pool::{FailReason, Node, OpenGuard};
 use crate::rooms::{KeyError, PlaceError, RequestView, RoomId, RoomKey, room_of};
 use crate::telemetry::redact;
-use crate::wire::http_head::host_name;
+use crate::wire::http_head::{Refusal, host_name};
 
 /// Nodes tried for one request, the first one included.
 const TRIES_MAX: u8 = 2;
@@ -42,6 +44,8 @@ const IDLE_TO_NODE: Duration = Duration::from_secs(4);
 const CLIENT_STALL: Duration = Duration::from_secs(60);
 /// The rest of a body that nobody wants is read for at most this long, to keep the connection.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Largest HTTP/2 head of all, whatever a listener allows: a connection may have a hundred under way.
+const HTTP2_HEAD_MAX: u32 = 128 * 1024;
 /// What a client is told to wait when no node can serve, in seconds.
 const RETRY_AFTER: &str = "2";
 
@@ -57,24 +61,53 @@ pub(super) fn new_proxy(
         upstream_keepalive_pool_size: IDLE_TO_NODES_MAX,
         ..ServerConf::default()
     };
-    let mut proxy = http_proxy(
+    http_proxy(
         &Arc::new(conf),
         Phases { shared: shared.clone(), stopping: stopping.clone(), connections: connections.clone() },
-    );
-    // From Pingora's bounded defaults, tighter: a browser needs no more.
-    let mut h2 = default_h2_options();
-    h2.max_concurrent_streams(100)
-        .max_header_list_size(32 * 1024)
-        .initial_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buffer_size(64 * 1024);
-    proxy.h2_options = Some(h2);
-    let mut options = HttpServerOptions::default();
-    let listeners = &shared.settings.load().listeners;
-    // Pingora takes it once: of HTTP/2, this one limit stays as it was at start. The longest of all listeners.
-    options.h2_idle_timeout = listeners.values().map(|l| l.limits.idle_timeout).max();
-    proxy.server_options = Some(options);
-    proxy
+    )
+}
+
+/// One HTTP/2 connection's way into Pingora, with its listener's limits as they are when it begins: HTTP/2 settings are
+/// agreed once.
+pub(super) struct Http2 {
+    proxy: Arc<HttpProxy<Phases>>,
+    head_bytes_max: u32,
+    options: HttpServerOptions,
+}
+
+impl Http2 {
+    pub(super) fn new(proxy: Arc<HttpProxy<Phases>>, limits: &ListenerLimits) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(limits.idle_timeout);
+        let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX).min(HTTP2_HEAD_MAX);
+        Self { proxy, head_bytes_max, options }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Http2 {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        // From Pingora's bounded defaults, tighter: a browser needs no more.
+        let mut h2 = default_h2_options();
+        h2.max_concurrent_streams(100)
+            .max_header_list_size(self.head_bytes_max)
+            .initial_window_size(64 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .max_send_buffer_size(64 * 1024);
+        Some(h2)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
 }
 
 /// Carries out the phases.
@@ -139,6 +172,14 @@ impl Phases {
             return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
         };
         ctx.site = Some(site.clone());
+        // Of HTTP/1 the raw head has been measured.
+        let request = session.req_header();
+        if session.downstream_session.is_http2() && headers::head_bytes(request) > site.head_bytes_max {
+            let refusal = Refusal::TooLarge;
+            self.shared.parts.metrics.heads_refused.with_label_values(&[refusal.as_str()]).inc();
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return respond(session, ctx, status, &[], refusal.message()).await;
+        }
         match find_room(&site, session.req_header()) {
             Ok(room) => {
                 ctx.room = room.map(|key| RoomId { pool: site.pool.clone(), scope: site.name.clone(), key });
