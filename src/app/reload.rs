@@ -65,11 +65,16 @@ impl App {
         let settings = Arc::new(loaded.settings);
         let reasons = config::unsafe_without_restart(&self.started, &settings);
         if !reasons.is_empty() {
-            return Err(reasons.join("\n"));
+            return Err(reasons.join(
+                "
+",
+            ));
         }
-        // The edge is the only part that can still refuse (a certificate that changed since the check): it goes first.
+        // No site may point to a pool that is not there: new pools come first, those that go are last. The edge is the
+        // only part that can still refuse (a certificate that changed since the check): then the new pools go again.
+        let pools = self.pools.prepare(&settings.pools);
         self.edge.apply(Arc::clone(&settings)).map_err(|error| error.to_string())?;
-        self.pools.apply(&settings.pools);
+        pools.finish();
         if let Some(admin) = self.admin.get() {
             admin.apply(&settings.admin.tokens);
         }

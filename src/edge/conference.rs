@@ -84,7 +84,7 @@ impl Phases {
         if early(session) {
             return refuse_early(session, ctx).await;
         }
-        let (Some(sfu), Some(join)) = (self.sfu(), self.seat(ctx, room)?) else {
+        let (Some(sfu), Some(join)) = (self.sfu(), self.seat(ctx, room).await?) else {
             return Err(no_node(&PlaceError::NoNode));
         };
         let Some(mut stream) = self.take_stream(session, ctx) else {
@@ -158,7 +158,7 @@ impl Phases {
             join: None,
         };
         if request.needs_place() {
-            request.join = self.seat(ctx, room)?;
+            request.join = self.seat(ctx, room).await?;
         }
         let answer = sfu.http(request).await;
         let mut response = ResponseHeader::build(answer.status, Some(answer.headers.len() + 3))?;
@@ -173,9 +173,17 @@ impl Phases {
     }
 
     /// Holds the room at its worker. `None`: its node is not one of our workers.
-    fn seat(&self, ctx: &mut Request, room: RoomId) -> pingora::Result<Option<JoinContext>> {
-        let (node, hold) =
-            self.shared.parts.rooms.hold(&room, clock::now()).map_err(|error| no_node(&error))?;
+    async fn seat(&self, ctx: &mut Request, mut room: RoomId) -> pingora::Result<Option<JoinContext>> {
+        let rooms = &self.shared.parts.rooms;
+        let mut held = rooms.hold(&room, clock::now());
+        if held.is_err() {
+            self.await_node(ctx).await;
+            if let Some(now) = &ctx.room {
+                room = now.clone();
+            }
+            held = rooms.hold(&room, clock::now());
+        }
+        let (node, hold) = held.map_err(|error| no_node(&error))?;
         ctx.node = Some(node.clone());
         Ok(match node.target {
             Target::Embedded { worker } => Some(JoinContext { room, worker, hold, open: node.open() }),

@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::proxy::{Phases, new_proxy};
+use super::proxy::{Http2, Phases, new_proxy};
 use super::stream::{ConnMeta, Cork, FrontStream, Io};
 use super::tls::{CertificateTable, ListenerTls};
 use super::{EdgeError, Shared, h1};
@@ -410,7 +410,8 @@ async fn serve_http2(shard: &Arc<Shard>, mut stream: Box<FrontStream>) {
     }
     stream.put_back(received);
     stream.set_cork(Cork::UntilFlush);
-    ServerApp::process_new(&shard.proxy, stream, &shard.shutdown).await;
+    let app = Arc::new(Http2::new(shard.proxy.clone(), &limits));
+    ServerApp::process_new(&app, stream, &shard.shutdown).await;
 }
 
 #[cfg(test)]

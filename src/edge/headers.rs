@@ -49,6 +49,32 @@ pub(super) fn rewrite(request: &mut RequestHeader, origin: &Origin<'_>) -> pingo
     Ok(())
 }
 
+/// Returns how long a head is, or would be as HTTP/1.1 text.
+pub(super) fn head_bytes(request: &RequestHeader) -> usize {
+    const LINE: usize = " HTTP/1.1\r\n".len() + " ".len();
+    const FIELD: usize = ": \r\n".len();
+    let line = request.method.as_str().len() + request.raw_path().len() + LINE;
+    let host = request.uri.authority().map_or(0, |a| "host".len() + FIELD + a.as_str().len());
+    let fields = request.headers.iter().map(|(name, value)| name.as_str().len() + FIELD + value.len());
+    line + host + fields.sum::<usize>() + "\r\n".len()
+}
+
+/// Makes one field of several `Cookie` fields, as HTTP/2 clients send them (RFC 9113 section 8.2.3): rules and nodes
+/// know one.
+pub(super) fn join_cookies(request: &mut RequestHeader) {
+    let mut cookies = request.headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    // Parts of legal values make a legal value.
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        let _ = request.insert_header(header::COOKIE, joined);
+    }
+}
+
 /// Finds headers that look like ours to somebody: some servers read `X_Room` and `X-Room` as one.
 fn forged(headers: &HeaderMap) -> Vec<HeaderName> {
     let is_ours = |name: &str| {
@@ -119,6 +145,32 @@ mod tests {
             ("x-other", "forged"),
         ];
         assert_eq!(left, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_head_is_as_long_as_its_text() {
+        let mut request = RequestHeader::build("GET", b"/a?b=c", None).unwrap();
+        request.append_header("host", "meet.example").unwrap();
+        request.append_header("x-a", "").unwrap();
+        assert_eq!(head_bytes(&request), "GET /a?b=c HTTP/1.1\r\nhost: meet.example\r\nx-a: \r\n\r\n".len());
+    }
+
+    #[test]
+    fn several_cookie_fields_become_one() {
+        for (fields, expected) in [
+            (&[][..], None),
+            (&["a=1; b=2"], Some("a=1; b=2")),
+            (&["a=1", "b=2", "c=3"], Some("a=1; b=2; c=3")),
+        ] {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for field in fields {
+                request.append_header("cookie", *field).unwrap();
+            }
+            join_cookies(&mut request);
+            let left: Vec<_> =
+                request.headers.get_all("cookie").iter().map(|v| v.to_str().unwrap()).collect();
+            assert_eq!(left, expected.into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod buffers;
 mod conference;
+mod dial;
 mod front_door;
 mod h1;
 mod headers;
@@ -87,6 +88,7 @@ impl Edge {
             parts,
             tasks,
             resolver: resolve::Resolver::default(),
+            lacks: dial::Seldom::default(),
         });
         let door = FrontDoor::open(&shared, &settings)?;
         Ok(Self { shared, door })
@@ -122,4 +124,6 @@ struct Shared {
     parts: EdgeParts,
     tasks: Tasks,
     resolver: resolve::Resolver,
+    /// When a lack of our own was last logged.
+    lacks: dial::Seldom,
 }

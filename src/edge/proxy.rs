@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
-use pingora::apps::HttpServerOptions;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -21,15 +23,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
 use super::stream::{ConnMeta, FrontStream};
 use super::upgrade::{self, Asks};
 use crate::clock;
-use crate::config::settings::{App, Settings, SiteSettings};
-use crate::pool::{FailReason, Node, OpenGuard, Target};
+use crate::config::settings::{App, ListenerLimits, Settings, SiteSettings};
+use crate::pool::{FailReason, Node, OpenGuard};
 use crate::rooms::{KeyError, PlaceError, RequestView, RoomId, RoomKey, room_of};
 use crate::telemetry::redact;
-use crate::wire::http_head::host_name;
+use crate::wire::http_head::{Refusal, host_name};
 
 /// Nodes tried for one request, the first one included.
 const TRIES_MAX: u8 = 2;
@@ -41,6 +44,8 @@ const IDLE_TO_NODE: Duration = Duration::from_secs(4);
 const CLIENT_STALL: Duration = Duration::from_secs(60);
 /// The rest of a body that nobody wants is read for at most this long, to keep the connection.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Largest HTTP/2 head of all, whatever a listener allows: a connection may have a hundred under way.
+const HTTP2_HEAD_MAX: u32 = 128 * 1024;
 /// What a client is told to wait when no node can serve, in seconds.
 const RETRY_AFTER: &str = "2";
 
@@ -56,24 +61,53 @@ pub(super) fn new_proxy(
         upstream_keepalive_pool_size: IDLE_TO_NODES_MAX,
         ..ServerConf::default()
     };
-    let mut proxy = http_proxy(
+    http_proxy(
         &Arc::new(conf),
         Phases { shared: shared.clone(), stopping: stopping.clone(), connections: connections.clone() },
-    );
-    // From Pingora's bounded defaults, tighter: a browser needs no more.
-    let mut h2 = default_h2_options();
-    h2.max_concurrent_streams(100)
-        .max_header_list_size(32 * 1024)
-        .initial_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buffer_size(64 * 1024);
-    proxy.h2_options = Some(h2);
-    let mut options = HttpServerOptions::default();
-    let listeners = &shared.settings.load().listeners;
-    // Pingora takes it once: of HTTP/2, this one limit stays as it was at start. The longest of all listeners.
-    options.h2_idle_timeout = listeners.values().map(|l| l.limits.idle_timeout).max();
-    proxy.server_options = Some(options);
-    proxy
+    )
+}
+
+/// One HTTP/2 connection's way into Pingora, with its listener's limits as they are when it begins: HTTP/2 settings are
+/// agreed once.
+pub(super) struct Http2 {
+    proxy: Arc<HttpProxy<Phases>>,
+    head_bytes_max: u32,
+    options: HttpServerOptions,
+}
+
+impl Http2 {
+    pub(super) fn new(proxy: Arc<HttpProxy<Phases>>, limits: &ListenerLimits) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(limits.idle_timeout);
+        let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX).min(HTTP2_HEAD_MAX);
+        Self { proxy, head_bytes_max, options }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Http2 {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        // From Pingora's bounded defaults, tighter: a browser needs no more.
+        let mut h2 = default_h2_options();
+        h2.max_concurrent_streams(100)
+            .max_header_list_size(self.head_bytes_max)
+            .initial_window_size(64 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .max_send_buffer_size(64 * 1024);
+        Some(h2)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
 }
 
 /// Carries out the phases.
@@ -121,6 +155,7 @@ impl Phases {
         };
         let listener = conn.listener.settings();
         ctx.conn = Some(conn);
+        headers::join_cookies(session.req_header_mut());
         self.set_limits(session, listener.limits.idle_timeout);
         let Some(host) = host_name(headers::host_of(session.req_header())) else {
             return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
@@ -137,6 +172,14 @@ impl Phases {
             return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
         };
         ctx.site = Some(site.clone());
+        // Of HTTP/1 the raw head has been measured.
+        let request = session.req_header();
+        if session.downstream_session.is_http2() && headers::head_bytes(request) > site.head_bytes_max {
+            let refusal = Refusal::TooLarge;
+            self.shared.parts.metrics.heads_refused.with_label_values(&[refusal.as_str()]).inc();
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return respond(session, ctx, status, &[], refusal.message()).await;
+        }
         match find_room(&site, session.req_header()) {
             Ok(room) => {
                 ctx.room = room.map(|key| RoomId { pool: site.pool.clone(), scope: site.name.clone(), key });
@@ -181,24 +224,24 @@ impl Phases {
         }
     }
 
-    /// Finds the address of a node; a name without one is a failed connect.
-    pub(super) async fn address_of(&self, node: &Node) -> Result<SocketAddr, FailReason> {
-        match &node.target {
-            Target::Http { host, port } => self
-                .shared
-                .resolver
-                .resolve(host, *port)
-                .await
-                .map_err(|error| FailReason::Resolve(error.to_string())),
-            Target::Embedded { worker } => {
-                Err(FailReason::Connect(format!("worker {worker} does not speak HTTP")))
+    /// Gives a request that found no node a second chance during a reload: its site may have another pool by now, and
+    /// the nodes of a pool may be waiting for their first check.
+    pub(super) async fn await_node(&self, ctx: &mut Request) {
+        let Some(site) = &ctx.site else { return };
+        if self.shared.parts.pools.get(&site.pool).is_none() {
+            let settings = self.shared.settings.load_full();
+            let same = |now: &&Arc<SiteSettings>| now.name == site.name && now.app == site.app;
+            if let Some(now) = settings.sites.find(&site.name).filter(same).cloned() {
+                if let Some(room) = &mut ctx.room {
+                    room.pool = now.pool.clone();
+                }
+                ctx.settings = settings;
+                ctx.site = Some(now);
             }
         }
-    }
-
-    pub(super) fn connect_failed(&self, node: &Node, reason: FailReason) {
-        self.shared.parts.metrics.connect_failures.inc();
-        node.connect_failed(reason, clock::now());
+        if let Some(site) = &ctx.site {
+            self.shared.parts.pools.wait_for_first_checks(&site.pool).await;
+        }
     }
 
     /// Tells whether a request may go to a node once more after a connect failed: nothing has been sent yet. A room
@@ -255,26 +298,23 @@ impl ProxyHttp for Phases {
         _session: &mut Session,
         ctx: &mut Self::CTX,
     ) -> pingora::Result<Box<HttpPeer>> {
-        let node = self.pick(ctx).map_err(|error| no_node(&error))?;
+        let mut picked = self.pick(ctx);
+        if picked.is_err() {
+            self.await_node(ctx).await;
+            picked = self.pick(ctx);
+        }
+        let node = picked.map_err(|error| no_node(&error))?;
         ctx.open = Some(node.open());
         ctx.node = Some(node.clone());
         ctx.tries += 1;
-        let address = match self.address_of(&node).await {
-            Ok(address) => address,
-            Err(reason) => {
-                self.connect_failed(&node, reason);
-                let mut error = Error::explain(ErrorType::ConnectError, "the node has no address");
-                error.as_up();
-                error.set_retry(self.may_retry(ctx));
-                return Err(error);
-            }
-        };
+        let (address, key) = dial::idle_key(&node);
         let mut peer = HttpPeer::new(address, false, String::new());
+        peer.group_key = key;
         if let Some(site) = &ctx.site {
-            peer.options.connection_timeout = Some(site.timeouts.connect);
-            peer.options.total_connection_timeout = Some(site.timeouts.connect);
             peer.options.read_timeout = Some(site.timeouts.response);
             peer.options.write_timeout = Some(site.timeouts.response);
+            let timeout = site.timeouts.connect;
+            peer.options.custom_l4 = Some(Arc::new(Dialer { shared: self.shared.clone(), node, timeout }));
         }
         peer.options.idle_timeout = Some(IDLE_TO_NODE);
         // WebSockets never come this way.
@@ -340,13 +380,13 @@ impl ProxyHttp for Phases {
         _session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Self::CTX,
-        mut error: Box<Error>,
+        error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(node) = &ctx.node {
-            let timeout = ctx.site.as_ref().map(|site| site.timeouts.connect).unwrap_or_default();
-            self.connect_failed(node, connect_reason(&error, timeout));
-        }
-        error.set_retry(self.may_retry(ctx));
+        let Some(node) = &ctx.node else { return error };
+        let reason = dial::reason_of(&error);
+        let retry = !matches!(reason, FailReason::Local(_));
+        let mut error = self.shared.connect_failed(node, reason);
+        error.set_retry(retry && self.may_retry(ctx));
         error
     }
 
@@ -485,19 +525,12 @@ fn connection_of(session: &Session) -> Option<Arc<ConnMeta>> {
 }
 
 pub(super) fn no_node(error: &PlaceError) -> Box<Error> {
-    let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
-    Error::explain(ErrorType::HTTPStatus(status), error.to_string())
+    unavailable(error.to_string())
 }
 
-fn connect_reason(error: &Error, timeout: Duration) -> FailReason {
-    let kind = error.etype();
-    if *kind == ErrorType::ConnectRefused {
-        FailReason::ConnectRefused
-    } else if *kind == ErrorType::ConnectTimedout {
-        FailReason::Timeout(timeout)
-    } else {
-        FailReason::Connect(kind.as_str().to_owned())
-    }
+/// Makes the error of a request that may come again soon.
+pub(super) fn unavailable(why: String) -> Box<Error> {
+    Error::explain(ErrorType::HTTPStatus(StatusCode::SERVICE_UNAVAILABLE.as_u16()), why)
 }
 
 /// Decides what a client is told about an error; `None`: nobody is there to be told.

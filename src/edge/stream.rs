@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -109,6 +110,9 @@ pub(crate) struct FrontStream {
     cork: Cork,
     /// The last read found nothing: whoever reads will come again.
     reader_waits: bool,
+    /// Until the request is over nothing is gathered. Atomic only because Pingora lends its stream for looking, not for
+    /// changing.
+    at_once: AtomicBool,
     /// The transport may hold bytes that a flush must push.
     unflushed: bool,
     eof: bool,
@@ -135,6 +139,7 @@ impl FrontStream {
             out_at: 0,
             cork: Cork::Off,
             reader_waits: false,
+            at_once: AtomicBool::new(false),
             unflushed: false,
             eof: false,
             refused: false,
@@ -170,6 +175,7 @@ impl FrontStream {
         };
         self.cork = Cork::UntilRead;
         self.reader_waits = false;
+        *self.at_once.get_mut() = false;
     }
 
     /// Writes a last answer to a request that was refused before it was read, and closes.
@@ -177,6 +183,12 @@ impl FrontStream {
         self.refused = true;
         self.gather(answer);
         Shutdown::shutdown(self).await;
+    }
+
+    /// Sends from here on what is written as it is written: nobody waits for reading, which would send what is
+    /// gathered. Ends with the request.
+    pub(crate) fn send_at_once(&self) {
+        self.at_once.store(true, Ordering::Relaxed);
     }
 
     /// Puts bytes back in front of what will be read.
@@ -500,6 +512,11 @@ impl AsyncRead for FrontStream {
 impl AsyncWrite for FrontStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if *this.at_once.get_mut() {
+            ready!(this.poll_push(cx))?;
+            this.unflushed = true;
+            return Pin::new(&mut this.io).poll_write(cx, buf);
+        }
         if this.cork == Cork::Off && this.out.is_empty() {
             return Pin::new(&mut this.io).poll_write(cx, buf);
         }
@@ -517,7 +534,7 @@ impl AsyncWrite for FrontStream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         match this.cork {
-            Cork::UntilRead if this.reader_waits => Poll::Ready(Ok(())),
+            Cork::UntilRead if this.reader_waits && !*this.at_once.get_mut() => Poll::Ready(Ok(())),
             Cork::UntilRead | Cork::UntilFlush => this.poll_push(cx),
             Cork::Off => {
                 ready!(this.poll_push(cx))?;

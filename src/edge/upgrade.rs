@@ -153,19 +153,16 @@ impl Phases {
     /// Holds the room and connects to its node; once more if that node turns out to be down.
     async fn dial(&self, ctx: &mut Request, connect: Duration) -> pingora::Result<Dialled> {
         loop {
-            let (node, hold) = self.held(ctx).map_err(|error| no_node(&error))?;
+            let mut held = self.held(ctx);
+            if held.is_err() {
+                self.await_node(ctx).await;
+                held = self.held(ctx);
+            }
+            let (node, hold) = held.map_err(|error| no_node(&error))?;
             let open = node.open();
             ctx.node = Some(node.clone());
             ctx.tries += 1;
-            let dialled = async {
-                let address = self.address_of(&node).await?;
-                match tokio::time::timeout(connect, TcpStream::connect(address)).await {
-                    Ok(Ok(tcp)) => Ok(tcp),
-                    Ok(Err(error)) => Err(FailReason::connect(&error)),
-                    Err(_) => Err(FailReason::Timeout(connect)),
-                }
-            };
-            match dialled.await {
+            match self.shared.connect(&node, connect).await {
                 Ok(tcp) => {
                     // Both are hints: a tunnel works without them.
                     let _ = tcp.set_nodelay(true);
@@ -173,13 +170,9 @@ impl Phases {
                     return Ok(Dialled { node, tcp, hold, open });
                 }
                 Err(reason) => {
-                    let timed_out = matches!(reason, FailReason::Timeout(_));
-                    self.connect_failed(&node, reason);
-                    if !self.may_retry(ctx) {
-                        let kind =
-                            if timed_out { ErrorType::ConnectTimedout } else { ErrorType::ConnectError };
-                        let mut error = Error::explain(kind, "cannot connect to the node");
-                        error.as_up();
+                    let ours = matches!(reason, FailReason::Local(_));
+                    let error = self.shared.connect_failed(&node, reason);
+                    if ours || !self.may_retry(ctx) {
                         return Err(error);
                     }
                 }
@@ -339,6 +332,10 @@ async fn pass_on(
     if matches!(body, Body::Chunked(_) | Body::UntilClose) {
         response.remove_header(&header::CONTENT_LENGTH);
         response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    // As it comes: a refusal may drip.
+    if let Some(stream) = front_stream_of(session) {
+        stream.send_at_once();
     }
     session.write_response_header(Box::new(response), body.is_over()).await?;
     while !body.is_over() {

@@ -28,13 +28,16 @@ pub struct Checker {
     on_down: OnDown,
     tasks: Tasks,
     watched: BTreeMap<(Name, Name), Watched>,
+    /// The nodes that were there at start have been seen.
+    started: bool,
 }
 
 impl Checker {
     /// Starts checking on the current runtime, until the process stops. Without `workers`, embedded nodes stay as
     /// they are.
     pub fn start(pools: Pools, workers: Option<Arc<dyn WorkerProbe>>, on_down: OnDown, tasks: &Tasks) {
-        let checker = Self { pools, workers, on_down, tasks: tasks.clone(), watched: BTreeMap::new() };
+        let checker =
+            Self { pools, workers, on_down, tasks: tasks.clone(), watched: BTreeMap::new(), started: false };
         tasks.spawn(checker.run());
     }
 
@@ -80,7 +83,8 @@ impl Checker {
                             self.tasks.stopping().clone(),
                         ));
                     }
-                    self.check(node, plan)
+                    // What a reload brings may be all that its pool has: requests wait for its first check.
+                    self.check(node, plan, self.started && !known)
                 }
             };
             self.watched.insert(name, watched);
@@ -88,13 +92,14 @@ impl Checker {
         for gone in had.values() {
             gone.end.cancel();
         }
+        self.started = true;
     }
 
-    fn check(&self, node: Arc<Node>, plan: Plan) -> Watched {
+    fn check(&self, node: Arc<Node>, plan: Plan, at_once: bool) -> Watched {
         let end = self.tasks.stopping().child_token();
         let watched = Watched { node: Arc::clone(&node), plan: plan.clone(), end: end.clone() };
         let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match plan {
-            Plan::Http(check) => Box::pin(check_http(node, check)),
+            Plan::Http(check) => Box::pin(check_http(node, check, at_once)),
             Plan::Reconnect => Box::pin(reconnect(node)),
             Plan::Worker(worker) => match &self.workers {
                 Some(workers) => Box::pin(check_worker(node, worker, Arc::clone(workers))),
@@ -138,11 +143,14 @@ impl Plan {
     }
 }
 
-async fn check_http(node: Arc<Node>, check: CheckSettings) {
+async fn check_http(node: Arc<Node>, check: CheckSettings, at_once: bool) {
     let Target::Http { host, port } = &node.target else { return };
-    // A new node waits for its first pass, so the first check comes soon; spread, so that a reload with a thousand
-    // nodes does not ask all of them at once.
-    tokio::time::sleep(check.every.min(FIRST_CHECK_MAX).mul_f64(rand::random_range(0.0..JITTER))).await;
+    if !at_once {
+        // A new node waits for its first pass, so the first check comes soon; spread, so that a start with a thousand
+        // nodes does not ask all of them at once.
+        let spread = check.every.min(FIRST_CHECK_MAX).mul_f64(rand::random_range(0.0..JITTER));
+        tokio::time::sleep(spread).await;
+    }
     loop {
         let started = clock::now();
         let outcome = probe::http::check(host, *port, &check.path, check.timeout).await;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use checker::{Checker, OnDown};
 pub use health::{CheckOutcome, FailReason, LocalFault, NodeState};
@@ -42,6 +42,7 @@ impl Pools {
                 applying: Mutex::new(()),
                 generation: watch::Sender::new(0),
                 embedded: OnceLock::new(),
+                waiting: Semaphore::new(WAITING_MAX),
                 metrics,
             }),
         }
@@ -52,6 +53,62 @@ impl Pools {
     /// Until then an embedded pool has as many nodes as its settings say, and `auto` is one per core.
     pub fn set_embedded_workers(&self, workers: u8) {
         let _ = self.shared.embedded.set(workers);
+    }
+
+    /// Adds the pools that are new by name, so that sites may point to them, and touches nothing that is there.
+    /// [`Prepared::finish`] does the rest; dropping it takes the new pools away again.
+    ///
+    /// One reload at a time: the caller sees to that.
+    #[must_use = "dropped, it takes the new pools away again"]
+    pub fn prepare<'a>(&'a self, pools: &'a BTreeMap<Name, Arc<PoolSettings>>) -> Prepared<'a> {
+        let before = self.settings();
+        let mut all = before.clone();
+        for (name, settings) in pools {
+            all.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(settings));
+        }
+        if all.len() > before.len() {
+            self.apply(&all);
+        }
+        Prepared { pools: self, wanted: pools, before: Some(before) }
+    }
+
+    /// What the pools that are there were made from.
+    fn settings(&self) -> BTreeMap<Name, Arc<PoolSettings>> {
+        let current = self.shared.current.load();
+        current.iter().map(|(name, pool)| (Arc::clone(name), Arc::clone(&pool.settings))).collect()
+    }
+
+    /// Waits until a pool has a node that can take rooms, as long as there is hope: one of its nodes has not been
+    /// checked yet. At most [`FIRST_CHECK_WAIT`], and at most [`WAITING_MAX`] wait at once; others do not wait.
+    pub async fn wait_for_first_checks(&self, pool: &str) {
+        let hopeful = || {
+            let Some(pool) = self.get(pool) else { return false };
+            let mut takers = pool.nodes.iter().filter(|node| node.weight() > 0);
+            takers.clone().all(|node| !node.can_serve())
+                && takers.any(|node| node.state() == NodeState::Starting)
+        };
+        if !hopeful() {
+            return;
+        }
+        let Ok(_one_of_them) = self.shared.waiting.try_acquire() else { return };
+        let _counted = Counted::new(&self.shared.metrics.waiting);
+        let wait = async {
+            loop {
+                // Subscribed before looking: what changes after the look ends the wait.
+                let mut pools = self.subscribe();
+                let nodes = self.get(pool).map(|pool| pool.nodes.clone()).unwrap_or_default();
+                let mut nodes: Vec<_> = nodes.iter().map(|node| node.subscribe()).collect();
+                if !hopeful() {
+                    return;
+                }
+                let changes = nodes.iter_mut().map(|node| Box::pin(node.changed()));
+                tokio::select! {
+                    _ = pools.changed() => {}
+                    _ = futures_util::future::select_all(changes) => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout(FIRST_CHECK_WAIT, wait).await;
     }
 
     /// Makes these the pools. A node whose pool, name and address are unchanged stays the same object; one that is
@@ -114,6 +171,48 @@ impl Pools {
     /// Returns a receiver that sees the number of the last [`Pools::apply`].
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.shared.generation.subscribe()
+    }
+}
+
+/// A reload between its two steps: see [`Pools::prepare`].
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    pools: &'a Pools,
+    wanted: &'a BTreeMap<Name, Arc<PoolSettings>>,
+    before: Option<BTreeMap<Name, Arc<PoolSettings>>>,
+}
+
+impl Prepared<'_> {
+    /// Changes and removes pools and nodes: [`Pools::apply`].
+    pub fn finish(mut self) {
+        self.before = None;
+        self.pools.apply(self.wanted);
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take()
+            && self.pools.settings().len() > before.len()
+        {
+            self.pools.apply(&before);
+        }
+    }
+}
+
+/// Counts one in a gauge while it lives.
+struct Counted<'a>(&'a prometheus::IntGauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -193,6 +292,8 @@ struct Shared {
     generation: watch::Sender<u64>,
     /// The workers that were started.
     embedded: OnceLock<u8>,
+    /// Requests that may still wait for a first check.
+    waiting: Semaphore,
     metrics: PoolMetrics,
 }
 
@@ -256,6 +357,11 @@ fn cores() -> u8 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     u8::try_from(cores).unwrap_or(u8::MAX)
 }
+
+/// The first check of a node that a reload brought is made at once; a request waits for it this long.
+const FIRST_CHECK_WAIT: Duration = Duration::from_secs(1);
+/// Requests that wait for a first check; more get their 503 at once.
+const WAITING_MAX: usize = 1024;
 
 /// All workers are alike.
 const EMBEDDED_WEIGHT: u32 = 100;
@@ -416,6 +522,74 @@ mod tests {
         assert!(!bench.node("a").can_serve());
         bench.pools.apply(&settings(&[("a", 1, 100)], None));
         assert!(bench.node("a").can_serve());
+    }
+
+    #[test]
+    fn a_reload_that_is_not_finished_leaves_no_trace() {
+        let bench = Bench::new(&[("a", 1, 100)], Some((2, 2)));
+        let a = bench.node("a");
+        a.report(CheckOutcome::Pass, crate::clock::now());
+        let mut wanted = settings(&[("a", 9, 100), ("b", 2, 100)], None);
+        let mut other = (*wanted["p"]).clone();
+        other.name = "q".into();
+        wanted.insert("q".into(), Arc::new(other));
+        let prepared = bench.pools.prepare(&wanted);
+        assert!(bench.pools.get("q").is_some(), "sites may point to it");
+        assert!(Arc::ptr_eq(&a, &bench.node("a")) && a.can_serve());
+        drop(prepared);
+        assert!(bench.pools.get("q").is_none());
+        assert!(Arc::ptr_eq(&a, &bench.node("a")) && a.can_serve());
+        assert_eq!(bench.pools.get("p").unwrap().nodes.len(), 1);
+        bench.pools.prepare(&wanted).finish();
+        assert!(bench.pools.get("q").is_some() && a.is_removed());
+        assert_eq!(bench.pools.get("p").unwrap().nodes.len(), 2);
+        // What goes stays until the end.
+        let prepared = bench.pools.prepare(const { &BTreeMap::new() });
+        assert!(bench.pools.get("q").is_some());
+        prepared.finish();
+        assert!(bench.pools.all().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_the_first_check_and_not_longer_than_there_is_hope() {
+        use futures_util::FutureExt;
+        let bench = Bench::new(&[("a", 1, 100), ("b", 2, 100), ("idle", 3, 0)], Some((2, 1)));
+        let (a, b, now) = (bench.node("a"), bench.node("b"), crate::clock::now());
+        let waiting = || {
+            let pools = bench.pools.clone();
+            let mut waiting = Box::pin(async move { pools.wait_for_first_checks("p").await });
+            assert!((&mut waiting).now_or_never().is_none());
+            waiting
+        };
+        // One of weight 0 takes no rooms: it is no reason not to wait.
+        bench.node("idle").report(CheckOutcome::Pass, now);
+        let (up, late) = (waiting(), waiting());
+        assert_eq!(bench.metrics.pool.waiting.get(), 2);
+        late.await;
+        drop(up);
+        let mut up = waiting();
+        a.report(refused(), now);
+        assert!((&mut up).now_or_never().is_none(), "b may still come");
+        b.report(CheckOutcome::Pass, now);
+        assert!(up.now_or_never().is_some());
+        assert!(bench.pools.wait_for_first_checks("p").now_or_never().is_some(), "it can serve");
+        b.report(refused(), now);
+        assert!(bench.pools.wait_for_first_checks("p").now_or_never().is_some(), "all are down");
+        assert!(bench.pools.wait_for_first_checks("no").now_or_never().is_some());
+        let fresh = |port| bench.pools.apply(&settings(&[("a", port, 100)], Some((2, 1))));
+        fresh(8);
+        let (hopeless, now) = (waiting(), crate::clock::now());
+        bench.node("a").report(refused(), now);
+        assert!(hopeless.now_or_never().is_some());
+        fresh(9);
+        let gone = waiting();
+        bench.pools.apply(&BTreeMap::new());
+        assert!(gone.now_or_never().is_some());
+        fresh(9);
+        let many: Vec<_> = (0..WAITING_MAX).map(|_| waiting()).collect();
+        assert!(bench.pools.wait_for_first_checks("p").now_or_never().is_some(), "more do not wait");
+        drop(many);
+        assert_eq!(bench.metrics.pool.waiting.get(), 0);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub const POOL_CHECKS: &str = "roomgate_pool_checks_total";
 pub const POOL_TRANSITIONS: &str = "roomgate_pool_transitions_total";
 /// Gauge, labels `pool`, `node`: open requests and streams.
 pub const POOL_OPEN: &str = "roomgate_pool_open";
+/// Gauge: requests that wait for the first check of a node, because no other can serve them.
+pub const POOL_WAITING: &str = "roomgate_pool_waiting_requests";
 
 // --- media ---
 /// Gauge, label `worker`: 1 while the worker's thread runs.

@@ -153,6 +153,76 @@ async fn http_2_is_proxied_and_streamed() {
 }
 
 #[tokio::test]
+async fn heads_over_http_2_are_bounded_by_their_site_and_listener() {
+    let node = TestNode::start("a").await;
+    let mut plan = Plan::default();
+    plan.limits.head_bytes_max = 100 * 1024;
+    let mut settings = settings_of(&plan, &[&node]);
+    for (name, head_bytes_max) in [("plain.test", 4 * 1024), ("jitsi.test", 1024 * 1024)] {
+        let mut site = (*settings.sites.exact[name]).clone();
+        site.head_bytes_max = head_bytes_max;
+        settings.sites.exact.insert(name.into(), std::sync::Arc::new(site));
+    }
+    let rig = Rig::start_with(settings, |_, _| None);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(rig.tls("h2").await))
+            .await
+            .unwrap();
+    let driver = tokio::spawn(connection);
+    for (host, kib, expected) in [
+        ("plain.test", 3, 200),
+        ("plain.test", 5, 431),
+        ("jitsi.test", 5, 200),
+        ("jitsi.test", 60, 200),
+        ("jitsi.test", 110, 431),
+        ("plain.test", 3, 200),
+    ] {
+        let mut request =
+            http::Request::get(format!("https://{host}/r")).body(Empty::<Bytes>::new()).unwrap();
+        // A field may not be much longer than a frame for every client library.
+        for part in 0..kib {
+            let name: http::HeaderName = format!("x-part-{part}").parse().unwrap();
+            request.headers_mut().insert(name, "x".repeat(1010).parse().unwrap());
+        }
+        let answer = soon("an answer", client.send_request(request)).await.unwrap();
+        assert_eq!(answer.status(), expected, "{host} {kib} KiB");
+    }
+    driver.abort();
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn cookies_in_several_h2_fields_name_the_room_and_reach_the_node_as_one() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    let mut settings = settings_of(&Plan::default(), &[&a, &b]);
+    let mut site = (*settings.sites.exact["plain.test"]).clone();
+    site.room = vec![roomgate::config::settings::RoomRule::Cookie("room".into())];
+    settings.sites.exact.insert("plain.test".into(), std::sync::Arc::new(site));
+    let rig = Rig::start_with(settings, |_, _| None);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(rig.tls("h2").await))
+            .await
+            .unwrap();
+    let driver = tokio::spawn(connection);
+    for room in 0..8 {
+        let request = http::Request::get("https://plain.test/")
+            .header("cookie", "session=x")
+            .header("cookie", format!("room=r{room}"))
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        assert_eq!(soon("an answer", client.send_request(request)).await.unwrap().status(), 200);
+    }
+    assert_eq!(rig.rooms.len(), 8, "each has its place");
+    for head in [a.seen(), b.seen()].concat() {
+        let cookies: Vec<_> =
+            head.lines().filter(|line| line.to_ascii_lowercase().starts_with("cookie:")).collect();
+        assert!(cookies.len() == 1 && cookies[0].contains("session=x; room=r"), "{head}");
+    }
+    driver.abort();
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn an_h2_request_whose_host_differs_reaches_no_node() {
     let node = TestNode::start("a").await;
     let rig = Rig::start(&Plan::default(), &[&node]);

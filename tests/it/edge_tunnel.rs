@@ -145,6 +145,22 @@ async fn a_refusal_of_the_node_is_an_ordinary_answer() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_drips_arrives_byte_by_byte() {
+    let node = TestNode::start("a").await;
+    let rig = Rig::start(&Plan::default(), &[&node]);
+    let mut stream = rig.plain().await;
+    stream.write_all(format!("GET /ws-refuse-drip HTTP/1.1\r\n{HANDSHAKE}").as_bytes()).await.unwrap();
+    let (mut got, mut arrivals) = (Vec::new(), Vec::new());
+    while !got.ends_with(b"drips") {
+        assert!(soon("a part", stream.read_buf(&mut got)).await.unwrap() > 0);
+        arrivals.push(roomgate::clock::now());
+    }
+    // The head, and each byte: not all at once when the node is done. Some may meet on a busy machine.
+    assert!(got.starts_with(b"HTTP/1.1 403 ") && arrivals.len() >= 4, "{} pieces", arrivals.len());
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn handshakes_that_mean_nothing_reach_no_node() {
     let node = TestNode::start("a").await;
     let rig = Rig::start(&Plan::default(), &[&node]);

@@ -38,6 +38,13 @@ async fn a_node_goes_down_and_comes_up_by_its_checks() {
     }
     backends[2].kill().await;
     is(&roomgate, "s3", "down", DOWN_MAX).await;
+    let told = |line: &&String| line.contains("node is down") && line.contains("\"s3\"");
+    until(SOON, "the log says so", || async {
+        let told = roomgate.log().iter().filter(told).count();
+        if told > 0 { Ok(()) } else { Err(told) }
+    })
+    .await;
+    assert_eq!(roomgate.log().iter().filter(told).count(), 1, "once");
     backends[2].restart().await;
     is(&roomgate, "s3", "up", DOWN_MAX).await;
     assert_eq!(roomgate.metrics().await.sum("roomgate_pool_node_up", &[]), 3.0);
@@ -71,6 +78,33 @@ async fn a_node_that_cannot_be_dialled_is_noticed_by_requests_before_checks() {
         assert_eq!(answer.status, 200, "room{room}: {}", answer.text());
     }
     assert_eq!(roomgate.node_states().await["s2"], "down");
+}
+
+#[tokio::test]
+async fn a_lack_of_descriptors_takes_no_node_down() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let backends = Backend::start_many(2).await;
+    let config = Shards::of(&backends).text().replace("fall: 2", "fall: 1");
+    let roomgate = Roomgate::start_up(&config).await;
+    let mut connection = Client::of(roomgate.https()).h1(JITSI).await.unwrap();
+    let pid = Pid::from_raw(i32::try_from(roomgate.pid()).unwrap());
+    // Its own limits, as it inherited them from this process.
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let limit =
+        |current| prlimit(pid, Resource::Nofile, Rlimit { current, maximum: before.maximum }).unwrap();
+    limit(Some(4));
+    let refused = connection.get("/room1").await.unwrap();
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "2"), "{}", refused.text());
+    // Several rounds of checks meet the same; nobody can be asked how many while descriptors lack.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    limit(before.current);
+    let metrics = roomgate.metrics().await;
+    assert!(metrics.sum("roomgate_edge_local_errors_total", &["descriptors"]) >= 1.0);
+    assert!(metrics.sum("roomgate_pool_checks_total", &["unasked"]) >= 2.0);
+    assert_eq!(metrics.sum("roomgate_pool_transitions_total", &["down"]), 0.0);
+    assert_eq!(metrics.sum("roomgate_pool_node_up", &[]), 2.0);
+    let answer = Client::of(roomgate.https()).get(JITSI, "/room1").await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test]

@@ -19,15 +19,46 @@ const RELOADS: usize = 200;
 const SOCKETS: usize = 500;
 const ROOMS: usize = 100;
 
-/// The configuration of one round: every tenth is broken, the others change what may change.
+/// A site whose pool is another one in each round: the old one goes, the new one comes.
+const MOVING: &str = "moving.example.com";
+/// A site whose pool's only node has another address in each round.
+const TURNING: &str = "turning.example.com";
+
+/// The configuration of one round: every tenth is broken, the others change what may change. Rooms live on the first
+/// three backends; the others are for what comes, goes and turns.
 fn round(number: usize, backends: &[Backend]) -> (String, bool) {
-    let text = Shards::of(backends).text();
+    let text = Shards::of(&backends[..3]).text();
     if number % 10 == 9 {
         let (_, broken) = BROKEN[number / 10 % BROKEN.len()];
         return (broken.replace('§', ""), false);
     }
-    let site = format!("  extra-{number}.example.com: {{ app: jitsi, pool: shards }}\n");
-    let text = text.replace("pools:\n", &format!("{site}pools:\n"));
+    let odd = number % 2;
+    // A file of two certificates in turn, and now and then none.
+    let text = match number % 5 {
+        4 => text,
+        _ => text.replace(
+            "tls: self-signed",
+            &format!("tls: {{ certificates: [ {{ cert: cert{odd}.pem, key: key{odd}.pem }} ] }}"),
+        ),
+    };
+    let sites = format!(
+        "  extra-{number}.example.com: {{ app: jitsi, pool: shards }}\n  {MOVING}: {{ pool: moving{odd}, room: [ {{ query: room }} ] }}\n  \
+         {TURNING}: {{ pool: turning }}\n"
+    );
+    let check = "check: { http: /about/health, every: 30s, timeout: 10s, rise: 1, fall: 3 }";
+    let pools = format!(
+        "  moving{odd}: {{ nodes: {{ only: \"{}\" }}, {check} }}\n  turning: {{ nodes: {{ only: \"{}\" }}, {check} }}\n",
+        backends[3 + odd].url(),
+        backends[4 - odd].url()
+    );
+    let text = text.replace("pools:\n", &format!("{sites}pools:\n{pools}"));
+    // A node without rooms comes, has another address, and goes.
+    let text = match number % 3 {
+        0 => text,
+        turn => {
+            text.replace("nodes: { s1:", &format!("nodes: {{ spare: \"{}\", s1:", backends[2 + turn].url()))
+        }
+    };
     // A node's weight, a check's pace, a linger: none of them may move a room that lives.
     let s1 = format!("s1: {{ url: \"{}\", weight: {} }}", backends[0].url(), 10 + number % 90);
     let text = text.replace(&format!("s1: \"{}\"", backends[0].url()), &s1);
@@ -37,8 +68,17 @@ fn round(number: usize, backends: &[Backend]) -> (String, bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_reloads_close_nothing_fail_nothing_and_move_nothing() {
-    let backends = Backend::start_many(3).await;
-    let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
+    let backends = Backend::start_many(5).await;
+    let roomgate = Roomgate::start_up(&Shards::of(&backends[..3]).text()).await;
+    for number in 0..2 {
+        let made = rcgen::generate_simple_self_signed(vec![JITSI.to_owned()]).unwrap();
+        let file = |name: &str| roomgate.folder().join(format!("{name}{number}.pem"));
+        std::fs::write(file("cert"), made.cert.pem()).unwrap();
+        std::fs::write(file("key"), made.signing_key.serialize_pem()).unwrap();
+    }
+    std::fs::write(roomgate.file(), round(0, &backends).0).unwrap();
+    let answer = roomgate.reload().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
     let client = Client::of(roomgate.https());
     let mut checker = RoomChecker::new();
     let mut sockets = Vec::new();
@@ -88,6 +128,25 @@ async fn two_hundred_reloads_close_nothing_fail_nothing_and_move_nothing() {
         }));
     }
 
+    // A connection for each request: each handshake takes the certificate of its moment.
+    let mut others = Vec::new();
+    for (host, path) in [(MOVING, "/?room=a"), (MOVING, "/"), (TURNING, "/")] {
+        let (client, stop, sent) = (client.clone(), stop.clone(), sent.clone());
+        others.push(tokio::spawn(async move {
+            let mut failed = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                match within(SOON, "an answer", client.get(host, path)).await {
+                    Ok(answer) if answer.status == 200 => {}
+                    Ok(answer) => failed.push(format!("{host}: {} {}", answer.status, answer.text())),
+                    Err(fault) => failed.push(format!("{host}: {fault}")),
+                }
+                sent.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            failed
+        }));
+    }
+
     let (mut applied, mut rejected) = (0, 0);
     for number in 0..RELOADS {
         let (text, good) = round(number, &backends);
@@ -121,6 +180,9 @@ async fn two_hundred_reloads_close_nothing_fail_nothing_and_move_nothing() {
         let (seen, faults) = stream.await.unwrap();
         seen.iter().for_each(|(room, node)| checker.saw(room, node));
         failed.extend(faults);
+    }
+    for other in others {
+        failed.extend(other.await.unwrap());
     }
     assert!(
         failed.is_empty(),

@@ -222,6 +222,14 @@ impl NodeConnection {
                 .send(b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
                 .await;
         }
+        if path == "/ws-refuse-drip" {
+            self.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\n").await?;
+            for byte in b"drips" {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                self.send(&[*byte]).await?;
+            }
+            return Some(());
+        }
         if path == "/ws-late" {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }

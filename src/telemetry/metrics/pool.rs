@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::{counter_vec, gauge_vec};
+use super::{counter_vec, gauge, gauge_vec};
 use crate::telemetry::names;
 
 /// Metrics of nodes and checks.
@@ -16,6 +16,8 @@ pub struct PoolMetrics {
     pub transitions: IntCounterVec,
     /// Open requests and streams by node.
     pub open: IntGaugeVec,
+    /// Requests that wait for a node's first check.
+    pub waiting: IntGauge,
 }
 
 /// The metrics of one node, looked up once.
@@ -60,6 +62,7 @@ impl PoolMetrics {
                 "Changes of the node's state",
                 &["pool", "node", "to"],
             ),
+            waiting: gauge(registry, names::POOL_WAITING, "Requests that wait for the first check of a node"),
             open: gauge_vec(
                 registry,
                 names::POOL_OPEN,

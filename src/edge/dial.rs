@@ -1,0 +1,252 @@
+//! Connects requests and WebSockets to nodes, and tells a node's failure from a lack of our own.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::protocols::l4::stream::Stream;
+use pingora::{Error, ErrorType};
+use tokio::net::TcpStream;
+
+use super::Shared;
+use super::proxy::unavailable;
+use crate::clock;
+use crate::pool::dial::dial;
+use crate::pool::{FailReason, LocalFault, Node, Target};
+
+/// A lack of our own is logged at most so often.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+impl Shared {
+    /// Connects to a node, whichever of its addresses answers.
+    ///
+    /// # Errors
+    /// What that says about the node; nothing has been counted yet.
+    pub(super) async fn connect(&self, node: &Node, timeout: Duration) -> Result<TcpStream, FailReason> {
+        let Target::Http { host, port } = &node.target else {
+            return Err(FailReason::Connect(format!("{} does not speak HTTP", node.target)));
+        };
+        let addresses =
+            self.resolver.resolve(host, *port).await.map_err(|error| FailReason::resolve(&error))?;
+        let (stream, address) = dial(&addresses, timeout).await?;
+        if addresses.len() > 1 {
+            self.resolver.worked(host, *port, address);
+        }
+        Ok(stream)
+    }
+
+    /// Counts a failed connect, tells the node if it is the node's, and makes the request's error of it.
+    pub(super) fn connect_failed(&self, node: &Node, reason: FailReason) -> Box<Error> {
+        if let FailReason::Local(fault) = reason {
+            self.lack(fault, clock::now());
+            return unavailable(reason.to_string());
+        }
+        self.parts.metrics.connect_failures.inc();
+        let kind = if matches!(reason, FailReason::Timeout(_)) {
+            ErrorType::ConnectTimedout
+        } else {
+            ErrorType::ConnectError
+        };
+        let mut error = Error::explain(kind, format!("cannot connect to the node: {reason}"));
+        error.as_up();
+        match node.target {
+            Target::Http { .. } => node.connect_failed(reason, clock::now()),
+            // A worker is not worse for being asked what it does not speak.
+            Target::Embedded { .. } => {}
+        }
+        error
+    }
+
+    fn lack(&self, fault: LocalFault, now: Instant) {
+        self.parts.metrics.local_errors.with_label_values(&[fault.as_str()]).inc();
+        if self.lacks.is_due(now) {
+            tracing::warn!(lack = %fault, "nodes cannot be dialled for want of this machine's own resources: 503");
+        }
+    }
+}
+
+/// Lets one of many through, every [`LOG_EVERY`].
+#[derive(Debug, Default)]
+pub(super) struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    fn is_due(&self, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.saturating_duration_since(last) >= LOG_EVERY);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
+
+/// Dials a node for Pingora.
+pub(super) struct Dialer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) node: Arc<Node>,
+    pub(super) timeout: Duration,
+}
+
+#[async_trait]
+impl L4Connect for Dialer {
+    async fn connect(&self, _: &pingora::protocols::l4::socket::SocketAddr) -> pingora::Result<Stream> {
+        match self.shared.connect(&self.node, self.timeout).await {
+            Ok(stream) => Ok(stream.into()),
+            Err(reason) => Err(Error::because(ErrorType::ConnectError, "cannot connect to the node", reason)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Finds what [`Dialer`] said in an error that came back through Pingora.
+pub(super) fn reason_of(error: &Error) -> FailReason {
+    match error.root_cause().downcast_ref::<FailReason>() {
+        Some(reason) => reason.clone(),
+        // Not from the dialler: Pingora failed before it came to dial, or after.
+        None => FailReason::Connect(error.etype().as_str().to_owned()),
+    }
+}
+
+/// What Pingora keys its idle connections by: the node's host and port, not the address that happened to answer.
+pub(super) fn idle_key(node: &Node) -> (SocketAddr, u64) {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    node.target.hash(&mut hasher);
+    let port = match node.target {
+        Target::Http { port, .. } => port,
+        Target::Embedded { .. } => 0,
+    };
+    (SocketAddr::from(([0, 0, 0, 0], port)), hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::{self, settings::Name};
+    use crate::edge::{Edge, EdgeParts};
+    use crate::pool::Pools;
+    use crate::rooms::Rooms;
+    use crate::tasks::Tasks;
+    use crate::telemetry::metrics::Metrics;
+
+    /// An edge whose one node is `two.test` on some port.
+    fn edge(port: u16) -> (Edge, Arc<Node>, Tasks, Metrics) {
+        let text = format!(
+            "version: 1\nlisteners: {{ http: {{ bind: [\"127.0.0.1:0\"] }} }}\nsites: {{ s.test: {{ pool: p }} }}\n\
+             pools: {{ p: {{ nodes: {{ a: \"http://two.test:{port}\" }} }} }}\n"
+        );
+        let settings = Arc::new(config::load_str("test", &text, Path::new("."), None).unwrap().settings);
+        let (metrics, tasks) = (Metrics::new(), Tasks::new());
+        let pools = Pools::new(metrics.pool.clone());
+        pools.apply(&settings.pools);
+        let rooms = Rooms::new(pools.clone(), &settings.rooms, metrics.rooms.clone());
+        let node = pools.get("p").unwrap().nodes[0].clone();
+        let parts = EdgeParts { rooms, pools, sfu: None, metrics: metrics.edge.clone() };
+        (Edge::start(parts, settings, tasks.clone()).unwrap(), node, tasks, metrics)
+    }
+
+    /// Sends a head on a connection of its own; returns the status line.
+    async fn ask(edge: &Edge, head: &str) -> String {
+        let mut stream = TcpStream::connect(edge.local_addr("http").unwrap()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let whole = async {
+            while !answer.ends_with(b"\r\n\r\n") {
+                answer.push(stream.read_u8().await.unwrap());
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), whole).await.unwrap();
+        String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: s.test\r\nConnection: close\r\n\r\n";
+    const WEBSOCKET: &str = "GET / HTTP/1.1\r\nHost: s.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_name_with_two_addresses_is_served_by_the_one_that_answers_and_judged_by_both() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        for head in [WEBSOCKET, GET] {
+            let (edge, node, tasks, metrics) = edge(there.port());
+            let (name, now) = (Name::from("two.test"), clock::now());
+            let resolver = &edge.shared.resolver;
+            resolver.remember(&name, there.port(), vec![closed, there], now);
+            for _ in 0..3 {
+                assert_eq!(ask(&edge, head).await, "HTTP/1.1 403 Forbidden");
+            }
+            assert!(node.can_serve());
+            assert_eq!(metrics.edge.connect_failures.get(), 0);
+            let order = resolver.resolve(&name, there.port()).await.unwrap();
+            assert_eq!(*order, [there, closed], "what worked is tried first");
+            resolver.remember(&name, there.port(), vec![closed, closed], now);
+            // No other node to try, and none up after that.
+            assert_eq!(ask(&edge, head).await, "HTTP/1.1 503 Service Unavailable");
+            assert!(!node.can_serve(), "all its addresses failed");
+            assert_eq!(metrics.edge.connect_failures.get(), 1);
+            tasks.drain(Duration::from_secs(5)).await;
+        }
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn a_lack_of_our_own_is_counted_and_leaves_the_node_alone() {
+        let (edge, node, tasks, metrics) = edge(1);
+        for fault in [LocalFault::Descriptors, LocalFault::Memory, LocalFault::Ports] {
+            let error = edge.shared.connect_failed(&node, FailReason::Local(fault));
+            assert_eq!(*error.etype(), ErrorType::HTTPStatus(503));
+            assert_eq!(metrics.edge.local_errors.with_label_values(&[fault.as_str()]).get(), 1);
+        }
+        assert_eq!((node.can_serve(), metrics.edge.connect_failures.get()), (true, 0));
+        edge.shared.connect_failed(&node, FailReason::ConnectRefused);
+        assert_eq!((node.can_serve(), metrics.edge.connect_failures.get()), (false, 1));
+        tasks.drain(Duration::from_secs(5)).await;
+    }
+
+    #[test]
+    fn a_lack_is_logged_once_in_ten_seconds() {
+        let (seldom, start) = (Seldom::default(), clock::now());
+        let due: Vec<bool> =
+            [0, 0, 3, 9, 10, 11, 19, 20].map(|s| seldom.is_due(start + Duration::from_secs(s))).into();
+        assert_eq!(due, [true, false, false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn the_reason_survives_pingoras_wrapping() {
+        let of = |reason: FailReason| {
+            let inner = Error::because(ErrorType::ConnectError, "x", reason);
+            reason_of(&Error::because(ErrorType::InternalError, "y", inner))
+        };
+        for reason in [
+            FailReason::Local(LocalFault::Ports),
+            FailReason::ConnectRefused,
+            FailReason::Timeout(Duration::from_secs(1)),
+        ] {
+            assert_eq!(of(reason.clone()), reason);
+        }
+        assert!(matches!(reason_of(&Error::new(ErrorType::InternalError)), FailReason::Connect(_)));
+    }
+}
