@@ -326,10 +326,8 @@ mod tests {
             (Errno::NETUNREACH, None),
             (Errno::TIMEDOUT, None),
         ] {
-            let local = match of(errno) {
-                FailReason::Local(fault) => Some(fault),
-                _ => None,
-            };
+            let reason = of(errno);
+            let local = if let FailReason::Local(fault) = reason { Some(fault) } else { None };
             assert_eq!(local, expected, "{errno:?}");
             let resolved = FailReason::resolve(&io::Error::from(errno));
             assert_eq!(matches!(resolved, FailReason::Local(_)), expected.is_some(), "{errno:?}");
