@@ -88,14 +88,16 @@ impl PayloadView {
 }
 
 /// Returns the payload type that a receiver knows for `codec`: the same profile if it has it, else one that differs
-/// in the profile only.
+/// in the profile only, else one whose packetization mode takes what the sender's makes.
 pub(super) fn payload_type(known: &[(Codec, Pt)], codec: Codec) -> Option<Pt> {
     let exact = known.iter().find(|(k, _)| *k == codec);
-    let close = || {
-        known.iter().find(|(k, _)| match (k, codec) {
-            (Codec::H264 { mode: a, .. }, Codec::H264 { mode: b, .. }) => *a == b,
-            (Codec::Opus | Codec::Vp8 | Codec::H264 { .. }, _) => false,
-        })
+    let with_mode =
+        |wanted: u8| known.iter().find(|(k, _)| matches!(k, Codec::H264 { mode, .. } if *mode == wanted));
+    let close = || match codec {
+        // RFC 6184 section 6.3: the non-interleaved mode takes single NAL unit packets too.
+        Codec::H264 { mode: 0, .. } => with_mode(0).or_else(|| with_mode(1)),
+        Codec::H264 { mode, .. } => with_mode(mode),
+        Codec::Opus | Codec::Vp8 => None,
     };
     exact.or_else(close).map(|(_, pt)| *pt)
 }
@@ -211,6 +213,10 @@ mod tests {
         ] {
             assert_eq!(payload_type(&known, codec).map(|pt| *pt), expected, "{codec:?}");
         }
+        // Single NAL units go where more is taken, not the other way round.
+        let single = Codec::H264 { profile: 0x42e0, mode: 0 };
+        assert_eq!(payload_type(&known[1..], single).map(|pt| *pt), Some(101));
+        assert_eq!(payload_type(&known[..1], Codec::H264 { profile: 0x42e0, mode: 1 }), None);
     }
 
     proptest! {

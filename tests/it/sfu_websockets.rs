@@ -217,10 +217,10 @@ async fn the_room_is_held_while_the_socket_is_open() {
     socket.say(&ClientMessage::Leave).await;
     socket.end().await;
     let released = async {
-        while rig.rooms.list(10)[0].holds != 0 {
+        // The task counts itself out after the hold.
+        while rig.rooms.list(10)[0].holds != 0 || rig.metrics.sfu.websockets.get() != 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, released).await.expect("the hold is given back");
-    assert_eq!(rig.metrics.sfu.websockets.get(), 0);
+    tokio::time::timeout(DEADLINE, released).await.expect("the hold is given back and the task counted out");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use roomgate::sfu::signalling::message::MESSAGE_BYTES_MAX;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -152,7 +153,7 @@ async fn what_is_not_understood_is_told_and_closed() {
         ("a binary frame", Message::binary(vec![0u8; 16])),
         (
             "a message that is too large",
-            text(&format!(r#"{{"type":"join","name":"{}"}}"#, "x".repeat(300 * 1024))),
+            text(&format!(r#"{{"type":"join","name":"{}"}}"#, "x".repeat(MESSAGE_BYTES_MAX))),
         ),
     ] {
         let (words, code) = last_words(&mut open(&client, "room").await, frame).await;
