@@ -326,10 +326,7 @@ mod tests {
             (Errno::NETUNREACH, None),
             (Errno::TIMEDOUT, None),
         ] {
-            let local = match of(errno) {
-                FailReason::Local(fault) => Some(fault),
-                _ => None,
-            };
+            let local = if let FailReason::Local(fault) = of(errno) { Some(fault) } else { None };
             assert_eq!(local, expected, "{errno:?}");
             let resolved = FailReason::resolve(&io::Error::from(errno));
             assert_eq!(matches!(resolved, FailReason::Local(_)), expected.is_some(), "{errno:?}");
