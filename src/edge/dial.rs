@@ -20,18 +20,35 @@ use crate::pool::{FailReason, LocalFault, Node, Target};
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 impl Shared {
-    /// Connects to a node, whichever of its addresses answers.
+    /// Finds where a node is now.
     ///
     /// # Errors
     /// What that says about the node; nothing has been counted yet.
-    pub(super) async fn connect(&self, node: &Node, timeout: Duration) -> Result<TcpStream, FailReason> {
-        let Target::Http { host, port } = &node.target else {
-            return Err(FailReason::Connect(format!("{} does not speak HTTP", node.target)));
-        };
-        let addresses =
-            self.resolver.resolve(host, *port).await.map_err(|error| FailReason::resolve(&error))?;
-        let (stream, address) = dial(&addresses, timeout).await?;
-        if addresses.len() > 1 {
+    pub(super) async fn addresses(&self, node: &Node) -> Result<Arc<[SocketAddr]>, FailReason> {
+        match &node.target {
+            Target::Http { host, port } => {
+                self.resolver.resolve(host, *port).await.map_err(|error| FailReason::resolve(&error))
+            }
+            Target::Embedded { .. } => {
+                Err(FailReason::Connect(format!("{} does not speak HTTP", node.target)))
+            }
+        }
+    }
+
+    /// Connects to a node at the first of its addresses that answers.
+    ///
+    /// # Errors
+    /// What that says about the node; nothing has been counted yet.
+    pub(super) async fn connect(
+        &self,
+        node: &Node,
+        addresses: &[SocketAddr],
+        timeout: Duration,
+    ) -> Result<TcpStream, FailReason> {
+        let (stream, address) = dial(addresses, timeout).await?;
+        if let Target::Http { host, port } = &node.target
+            && addresses.len() > 1
+        {
             self.resolver.worked(host, *port, address);
         }
         Ok(stream)
@@ -86,13 +103,14 @@ impl Seldom {
 pub(super) struct Dialer {
     pub(super) shared: Arc<Shared>,
     pub(super) node: Arc<Node>,
+    pub(super) addresses: Arc<[SocketAddr]>,
     pub(super) timeout: Duration,
 }
 
 #[async_trait]
 impl L4Connect for Dialer {
     async fn connect(&self, _: &pingora::protocols::l4::socket::SocketAddr) -> pingora::Result<Stream> {
-        match self.shared.connect(&self.node, self.timeout).await {
+        match self.shared.connect(&self.node, &self.addresses, self.timeout).await {
             Ok(stream) => Ok(stream.into()),
             Err(reason) => Err(Error::because(ErrorType::ConnectError, "cannot connect to the node", reason)),
         }
@@ -114,16 +132,18 @@ pub(super) fn reason_of(error: &Error) -> FailReason {
     }
 }
 
-/// What Pingora keys its idle connections by: the node's host and port, not the address that happened to answer.
-pub(super) fn idle_key(node: &Node) -> (SocketAddr, u64) {
+/// What Pingora keys its idle connections by: all addresses of the node, whichever answered. A node that moved gets new
+/// connections.
+pub(super) fn idle_key(addresses: &[SocketAddr]) -> (SocketAddr, u64) {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    node.target.hash(&mut hasher);
-    let port = match node.target {
-        Target::Http { port, .. } => port,
-        Target::Embedded { .. } => 0,
-    };
-    (SocketAddr::from(([0, 0, 0, 0], port)), hasher.finish())
+    let lowest = addresses.iter().min().copied();
+    let hashes = addresses.iter().map(|address| {
+        let mut hasher = DefaultHasher::new();
+        address.hash(&mut hasher);
+        hasher.finish()
+    });
+    // The order is another one each time that another address answers.
+    (lowest.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), hashes.fold(0, u64::wrapping_add))
 }
 
 #[cfg(test)]
@@ -175,22 +195,55 @@ mod tests {
     const WEBSOCKET: &str = "GET / HTTP/1.1\r\nHost: s.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+    /// A node that gives every request the same answer and keeps its connections.
+    fn serve(listener: TcpListener, status: &'static str, tasks: &Tasks) {
+        let tasks_of_it = tasks.clone();
+        tasks.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tasks_of_it.spawn(async move {
+                    let mut head = Vec::new();
+                    while let Ok(byte) = stream.read_u8().await {
+                        head.push(byte);
+                        if head.ends_with(b"\r\n\r\n") {
+                            head.clear();
+                            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                            stream.write_all(answer.as_bytes()).await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn a_node_that_moved_gets_no_request_at_its_old_address() {
+        let (nodes, now) = (Tasks::new(), clock::now());
+        let mut places = Vec::new();
+        for status in ["200 OK", "201 Created"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            places.push(listener.local_addr().unwrap());
+            serve(listener, status, &nodes);
+        }
+        let (edge, _, tasks, _) = edge(1);
+        for (place, expected) in [(0, "HTTP/1.1 200 OK"), (1, "HTTP/1.1 201 Created"), (0, "HTTP/1.1 200 OK")]
+        {
+            edge.shared.resolver.remember(&Name::from("two.test"), 1, vec![places[place]], now);
+            for _ in 0..4 {
+                assert_eq!(ask(&edge, GET).await, expected);
+            }
+        }
+        tasks.drain(Duration::from_secs(5)).await;
+        nodes.drain(Duration::ZERO).await;
+    }
+
     #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     async fn a_name_with_two_addresses_is_served_by_the_one_that_answers_and_judged_by_both() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let there = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let serving = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.unwrap());
-                }
-                let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                stream.write_all(answer).await.unwrap();
-            }
-        });
+        let tasks_of_nodes = Tasks::new();
+        serve(listener, "403 Forbidden", &tasks_of_nodes);
         for head in [WEBSOCKET, GET] {
             let (edge, node, tasks, metrics) = edge(there.port());
             let (name, now) = (Name::from("two.test"), clock::now());
@@ -210,7 +263,7 @@ mod tests {
             assert_eq!(metrics.edge.connect_failures.get(), 1);
             tasks.drain(Duration::from_secs(5)).await;
         }
-        serving.abort();
+        tasks_of_nodes.drain(Duration::ZERO).await;
     }
 
     #[tokio::test]

@@ -224,6 +224,14 @@ impl Phases {
         }
     }
 
+    /// Makes the error of a request whose node could not be reached, and says whether it may try once more.
+    fn failed(&self, ctx: &Request, node: &Node, reason: FailReason) -> Box<Error> {
+        let ours = matches!(reason, FailReason::Local(_));
+        let mut error = self.shared.connect_failed(node, reason);
+        error.set_retry(!ours && self.may_retry(ctx));
+        error
+    }
+
     /// Gives a request that found no node a second chance during a reload: its site may have another pool by now, and
     /// the nodes of a pool may be waiting for their first check.
     pub(super) async fn await_node(&self, ctx: &mut Request) {
@@ -307,14 +315,19 @@ impl ProxyHttp for Phases {
         ctx.open = Some(node.open());
         ctx.node = Some(node.clone());
         ctx.tries += 1;
-        let (address, key) = dial::idle_key(&node);
+        let addresses = match self.shared.addresses(&node).await {
+            Ok(addresses) => addresses,
+            Err(reason) => return Err(self.failed(ctx, &node, reason)),
+        };
+        let (address, key) = dial::idle_key(&addresses);
         let mut peer = HttpPeer::new(address, false, String::new());
         peer.group_key = key;
         if let Some(site) = &ctx.site {
             peer.options.read_timeout = Some(site.timeouts.response);
             peer.options.write_timeout = Some(site.timeouts.response);
             let timeout = site.timeouts.connect;
-            peer.options.custom_l4 = Some(Arc::new(Dialer { shared: self.shared.clone(), node, timeout }));
+            let dialer = Dialer { shared: self.shared.clone(), node, addresses, timeout };
+            peer.options.custom_l4 = Some(Arc::new(dialer));
         }
         peer.options.idle_timeout = Some(IDLE_TO_NODE);
         // WebSockets never come this way.
@@ -382,12 +395,10 @@ impl ProxyHttp for Phases {
         ctx: &mut Self::CTX,
         error: Box<Error>,
     ) -> Box<Error> {
-        let Some(node) = &ctx.node else { return error };
-        let reason = dial::reason_of(&error);
-        let retry = !matches!(reason, FailReason::Local(_));
-        let mut error = self.shared.connect_failed(node, reason);
-        error.set_retry(retry && self.may_retry(ctx));
-        error
+        match &ctx.node {
+            Some(node) => self.failed(ctx, node, dial::reason_of(&error)),
+            None => error,
+        }
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy

@@ -189,7 +189,7 @@ impl Pair {
                 () = &mut lost => return End::NodeDown,
                 () = stopping.cancelled(), if stop_at.is_none() => {
                     // Spread over half of the deadline: clients that come back do not come all at once.
-                    stop_at = Some(clock::now() + stop_deadline.mul_f64(rand::random::<f64>() / 2.0));
+                    stop_at = Some(clock::now() + crate::tasks::turn(stop_deadline, rand::random()));
                 }
                 () = &mut timer => {
                     let now = clock::now();

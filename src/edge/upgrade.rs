@@ -162,7 +162,11 @@ impl Phases {
             let open = node.open();
             ctx.node = Some(node.clone());
             ctx.tries += 1;
-            match self.shared.connect(&node, connect).await {
+            let dialled = async {
+                let addresses = self.shared.addresses(&node).await?;
+                self.shared.connect(&node, &addresses, connect).await
+            };
+            match dialled.await {
                 Ok(tcp) => {
                     // Both are hints: a tunnel works without them.
                     let _ = tcp.set_nodelay(true);
