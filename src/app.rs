@@ -105,9 +105,7 @@ impl App {
 
         let pools = Pools::new(metrics.pool.clone());
         let embedded = Embedded::start(&settings, &tasks, &metrics)?;
-        if let Some(embedded) = &embedded {
-            pools.set_embedded_workers(embedded.workers.count());
-        }
+        pools.set_embedded_workers(embedded.as_ref().map_or(0, |embedded| embedded.workers.count()));
         pools.apply(&settings.pools);
 
         let rooms = Rooms::new(pools.clone(), &settings.rooms, metrics.rooms.clone());
@@ -245,7 +243,7 @@ impl App {
 fn re_place(rooms: Rooms) -> impl Fn(&Arc<Node>) + Send + Sync {
     move |node| {
         let moved = rooms.node_down(node, clock::now());
-        tracing::warn!(pool = %node.pool, node = %node.name, why = node.why(), rooms = moved, "node is down, its rooms are placed anew");
+        tracing::warn!(pool = %node.pool, node = %node.name, why = node.why(), rooms = moved, "node is down or gone, its rooms are placed anew");
     }
 }
 

@@ -237,7 +237,6 @@ mod tests {
     }
 
     #[tokio::test]
-    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     async fn a_name_with_two_addresses_is_served_by_the_one_that_answers_and_judged_by_both() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let there = listener.local_addr().unwrap();
