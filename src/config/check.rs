@@ -176,6 +176,10 @@ impl<'a> Check<'a> {
         if binds.is_empty() {
             self.fault(at, format!("{path}.bind: no address"), "add one: [\":8443\"]");
         }
+        if let Some(first_too_many) = binds.items.get(BINDS_MAX) {
+            let message = format!("{path}.bind: more than {BINDS_MAX} addresses");
+            self.fault(first_too_many.at, message, "bind a wildcard instead, as in [\":8443\"]");
+        }
         binds.items.iter().map(|bind| bind.value.0).collect()
     }
 
@@ -355,3 +359,6 @@ fn token_rule(secret: &Secret) -> Result<Secret, secrets::Wrong> {
 }
 
 const TOKEN_BYTES_MIN: usize = 16;
+
+/// Addresses of one `bind`: each is a socket per core, and a worker numbers its sockets in a byte.
+const BINDS_MAX: usize = 64;

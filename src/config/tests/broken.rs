@@ -66,3 +66,16 @@ f.yaml:14:23  pools.shards.sticky.linger: "5": a duration without a unit
       |                       ^ "5s", perhaps: a whole number and ms, s, m, h or d"#
     );
 }
+
+#[test]
+fn one_bind_has_64_addresses_and_not_65() {
+    let dir = folder();
+    let with = |count: u8| {
+        let binds: Vec<String> = (1..=count).map(|host| format!("\"127.0.1.{host}:10000\"")).collect();
+        let text = ISSUE.replace("bind: [\":10000\"]", &format!("bind: [{}]", binds.join(", ")));
+        load(&text, dir.path(), None)
+    };
+    assert!(with(64).is_ok());
+    let faults = with(65).unwrap_err();
+    assert!(faults.to_string().contains("media.bind: more than 64 addresses"), "{faults}");
+}
