@@ -3,17 +3,21 @@
 //! Pure. Byte-stable: the same settings always give the same text, and loading the text from the same folder gives the
 //! same settings.
 
+mod listeners;
+mod pools;
+mod sites;
+
 use std::net::IpAddr;
 use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
 use super::file::File;
-use super::settings::{
-    AdminSettings, Advertise, App, Auth, ListenerSettings, MediaSettings, PathRule, PoolNodes, PoolSettings,
-    RoomRule, Settings, SiteSettings, StoreSettings, TlsSettings,
-};
-use super::values::{show_bind, show_size, show_time};
+use super::settings::{AdminSettings, Advertise, MediaSettings, Settings, StoreSettings};
+use super::values::{show_bind, show_time};
+use listeners::listener;
+use pools::pool;
+use sites::site;
 
 /// Writes the settings of one edge, and `edges` as the file has them. `base` is the folder that paths are relative to.
 pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
@@ -53,32 +57,6 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
     serde_yaml::to_string(&root.0).unwrap_or_default()
 }
 
-fn listener(settings: &ListenerSettings, base: &Path) -> Map {
-    let ListenerSettings { name: _, bind, tls, redirect, limits } = settings;
-    let mut map = Map::default().with("bind", list(bind.iter().map(|a| show_bind(*a))));
-    match tls {
-        None => {}
-        Some(TlsSettings::SelfSigned) => map.put("tls", "self-signed"),
-        Some(TlsSettings::Certificates(certificates)) => {
-            let path = |path: &Path| path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned();
-            let certificates = certificates.iter().map(|files| {
-                Value::from(Map::default().with("cert", path(&files.cert)).with("key", path(&files.key)))
-            });
-            map.put("tls", Map::default().with("certificates", Value::Sequence(certificates.collect())));
-        }
-    }
-    if redirect.is_some() {
-        map.put("redirect", "https");
-    }
-    let timeouts = Map::default()
-        .with("handshake", show_time(limits.handshake_timeout))
-        .with("head", show_time(limits.head_timeout))
-        .with("idle", show_time(limits.idle_timeout));
-    map.put("timeouts", timeouts);
-    map.put("limits", Map::default().with("head", show_size(limits.head_bytes_max as u64)));
-    map
-}
-
 fn media_map(settings: &MediaSettings) -> Map {
     let MediaSettings { bind, advertise, key, sessions_max, selftest_every } = settings;
     let mut map = Map::default().with("bind", list(bind.iter().map(|a| show_bind(*a))));
@@ -97,80 +75,6 @@ fn media_map(settings: &MediaSettings) -> Map {
     }
     map.put("sessions", Map::default().with("max", sessions_max.get()));
     map.put("selftest", Map::default().with("every", show_time(*selftest_every)));
-    map
-}
-
-fn site(settings: &SiteSettings) -> Map {
-    let SiteSettings { name: _, pool, app, room, head_bytes_max, timeouts } = settings;
-    let mut map = Map::default();
-    match app {
-        App::Plain => map.put("pool", &**pool),
-        App::Jitsi => {
-            map.put("app", "jitsi");
-            map.put("pool", &**pool);
-        }
-        App::Conference { auth } => {
-            map.put("app", "conference");
-            map.put("pool", &**pool);
-            match auth {
-                Auth::Open => map.put("auth", "open"),
-                Auth::Jwt(secret) => map.put("auth", Map::default().with("jwt", secret.reference())),
-            }
-        }
-    }
-    map.put("room", Value::Sequence(room.iter().map(rule).collect()));
-    let timeouts = Map::default()
-        .with("connect", show_time(timeouts.connect))
-        .with("response", show_time(timeouts.response))
-        .with("tunnel_idle", show_time(timeouts.tunnel_idle));
-    map.put("timeouts", timeouts);
-    map.put("limits", Map::default().with("head", show_size(*head_bytes_max as u64)));
-    map
-}
-
-fn rule(rule: &RoomRule) -> Value {
-    let one = |key, value: &str| Value::from(Map::default().with(key, value));
-    match rule {
-        RoomRule::Query(name) => one("query", name),
-        RoomRule::Path(PathRule::Last) => one("path", "last"),
-        RoomRule::Path(PathRule::First) => one("path", "first"),
-        RoomRule::Header(name) => one("header", name),
-        RoomRule::Cookie(name) => one("cookie", name),
-        RoomRule::Jitsi => "jitsi".into(),
-        RoomRule::Conference => "conference".into(),
-    }
-}
-
-fn pool(settings: &PoolSettings) -> Map {
-    let PoolSettings { name: _, nodes, sticky } = settings;
-    let mut map = Map::default();
-    match nodes {
-        PoolNodes::Embedded { workers: None } => map.put("embedded", "auto"),
-        PoolNodes::Embedded { workers: Some(workers) } => map.put("embedded", *workers),
-        PoolNodes::Http { nodes, check } => {
-            let node = |host: &str, port: u16| {
-                if host.contains(':') {
-                    format!("http://[{host}]:{port}")
-                } else {
-                    format!("http://{host}:{port}")
-                }
-            };
-            let nodes = nodes.iter().map(|(name, n)| {
-                (&**name, Map::default().with("url", node(&n.host, n.port)).with("weight", n.weight))
-            });
-            map.put("nodes", map_of(nodes));
-            if let Some(check) = check {
-                let check = Map::default()
-                    .with("http", &*check.path)
-                    .with("every", show_time(check.every))
-                    .with("timeout", show_time(check.timeout))
-                    .with("rise", check.rise.get())
-                    .with("fall", check.fall.get());
-                map.put("check", check);
-            }
-        }
-    }
-    map.put("sticky", Map::default().with("linger", show_time(sticky.linger)));
     map
 }
 

@@ -394,13 +394,13 @@ macro_rules! record {
     ) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug)]
-        pub(super) struct $name {
-            $( $(#[doc = $doc])+ pub(super) $key: record!(@type $kind $ty), )+
+        pub(in crate::config) struct $name {
+            $( $(#[doc = $doc])+ pub(in crate::config) $key: record!(@type $kind $ty), )+
         }
 
         impl $name {
             /// The record of a file that does not have it.
-            pub(super) fn absent() -> Self {
+            pub(in crate::config) fn absent() -> Self {
                 Self { $( $key: record!(@absent $kind $ty $(, $default)?), )+ }
             }
         }
@@ -505,3 +505,19 @@ macro_rules! record {
     (@reload inside) => { Reload::Inside };
 }
 pub(super) use record;
+
+/// Declares the schema of a value that is either of several forms.
+macro_rules! either {
+    ($name:ident, |$generator:ident| [$($form:expr),+ $(,)?]) => {
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema($generator: &mut SchemaGenerator) -> Schema {
+                let forms: Vec<serde_json::Value> = vec![$(serde_json::Value::from($form)),+];
+                json_schema!({ "oneOf": forms })
+            }
+        }
+    };
+}
+pub(super) use either;

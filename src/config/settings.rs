@@ -4,12 +4,20 @@
 //! them. An object that a live stream captured (a site, a pool) stays as it was until the stream ends: a reload makes
 //! new objects and never changes old ones.
 
+mod listeners;
+mod pools;
+mod sites;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use ipnet::IpNet;
+pub use listeners::*;
+pub use pools::*;
+pub use sites::*;
 
 /// The name of a node, pool, site, listener, edge or token: compared by its bytes, cheap to clone.
 pub type Name = Arc<str>;
@@ -48,60 +56,6 @@ pub struct EdgeIdentity {
     pub public: Vec<IpAddr>,
 }
 
-/// One TCP listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerSettings {
-    /// Its name in the file.
-    pub name: Name,
-    /// Addresses to listen on. A `:port` in the file stands for IPv6 and IPv4 and appears here as `[::]:port`.
-    pub bind: Vec<SocketAddr>,
-    /// TLS, or `None` for plain HTTP.
-    pub tls: Option<TlsSettings>,
-    /// `Some` if every request is answered with a redirect to HTTPS.
-    pub redirect: Option<RedirectSettings>,
-    /// Deadlines and sizes of what clients may send before a site is known.
-    pub limits: ListenerLimits,
-}
-
-/// Redirect of a plain listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedirectSettings {
-    /// First port of the HTTPS listener (the one named `https`, else the first with TLS); left out of the URL when it
-    /// is 443. 0 if the file says port 0.
-    pub port: u16,
-}
-
-/// Bounds on one client connection before its site is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerLimits {
-    /// From accept to the whole ClientHello, and from there to the end of the handshake. Default 5 s.
-    pub handshake_timeout: Duration,
-    /// From the first byte of a request head to its end. Default 10 s.
-    pub head_timeout: Duration,
-    /// A keep-alive connection without a request is closed after this. Default 75 s.
-    pub idle_timeout: Duration,
-    /// Largest request head. Default 128 KiB; a longer one gets 431.
-    pub head_bytes_max: usize,
-}
-
-/// How a listener ends TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TlsSettings {
-    /// A certificate made at start, for the demo.
-    SelfSigned,
-    /// Certificates chosen by SNI; the first one answers when no name matches.
-    Certificates(Vec<CertificateFiles>),
-}
-
-/// A PEM chain and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// Chain, leaf first.
-    pub cert: PathBuf,
-    /// PKCS#8, PKCS#1 or SEC1 key of the leaf.
-    pub key: PathBuf,
-}
-
 /// The UDP media port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaSettings {
@@ -124,165 +78,6 @@ pub enum Advertise {
     Auto,
     /// These. A missing port is the port of `media.bind`.
     List(Vec<SocketAddr>),
-}
-
-/// Sites by host name: exact names first, then `"*"`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SiteTable {
-    /// Exact host names, lower case, without a port.
-    pub exact: BTreeMap<Name, Arc<SiteSettings>>,
-    /// The site named `"*"`.
-    pub any: Option<Arc<SiteSettings>>,
-}
-
-impl SiteTable {
-    /// Finds the site of a host name. `host` is lower case and has no port.
-    pub fn find(&self, host: &str) -> Option<&Arc<SiteSettings>> {
-        self.exact.get(host).or(self.any.as_ref())
-    }
-
-    /// All sites, in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<SiteSettings>> {
-        self.exact.values().chain(self.any.iter())
-    }
-}
-
-/// Whose traffic it is and where it goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteSettings {
-    /// Host name in the file, or `*`.
-    pub name: Name,
-    /// Where its rooms live.
-    pub pool: Name,
-    /// What kind of service it is.
-    pub app: App,
-    /// How a request names its room, first hit wins. Filled from the preset when the file gives none.
-    pub room: Vec<RoomRule>,
-    /// Largest request head. Default 32 KiB; a longer one gets 431.
-    pub head_bytes_max: usize,
-    /// Deadlines towards nodes.
-    pub timeouts: SiteTimeouts,
-}
-
-/// What kind of service a site is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum App {
-    /// No preset: only the site's own rules.
-    Plain,
-    /// Jitsi Meet signalling shards.
-    Jitsi,
-    /// The embedded conference: page, WebSocket, WHIP and WHEP.
-    Conference {
-        /// Who may join.
-        auth: Auth,
-    },
-}
-
-/// Who may join a room of a conference site.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// Everybody who can reach the listener.
-    Open,
-    /// Bearers of an HS256 token with the claims `room` and `exp`. The secret has at least 32 bytes.
-    Jwt(Secret),
-}
-
-/// Where a request may name its room.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RoomRule {
-    /// A query parameter.
-    Query(Name),
-    /// A part of the path.
-    Path(PathRule),
-    /// A header; the name is lower case.
-    Header(Name),
-    /// A cookie.
-    Cookie(Name),
-    /// Jitsi's rules: `room` in the query, else the last segment of a room path, below its tenant.
-    Jitsi,
-    /// `/rooms/{room}` and everything below it.
-    Conference,
-}
-
-/// A part of the path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathRule {
-    /// The last segment that is not empty.
-    Last,
-    /// The first segment that is not empty.
-    First,
-}
-
-/// Deadlines of requests and tunnels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteTimeouts {
-    /// TCP connect to a node. Default 3 s.
-    pub connect: Duration,
-    /// From the request's end to the response head, and between two reads of a body. Default 90 s, for BOSH.
-    pub response: Duration,
-    /// A tunnel without a byte in either direction is closed after this. Default 1 h.
-    pub tunnel_idle: Duration,
-}
-
-/// A named set of nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolSettings {
-    /// Its name.
-    pub name: Name,
-    /// What it is made of.
-    pub nodes: PoolNodes,
-    /// How rooms stick.
-    pub sticky: StickySettings,
-}
-
-/// What a pool is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PoolNodes {
-    /// HTTP services, by name.
-    Http {
-        /// The nodes.
-        nodes: BTreeMap<Name, HttpNode>,
-        /// Active check; `None`: a node is up until a connect to it fails.
-        check: Option<CheckSettings>,
-    },
-    /// This process's own SFU workers, named `worker-0`, `worker-1`, ...
-    Embedded {
-        /// How many; `None` is one per core.
-        workers: Option<u8>,
-    },
-}
-
-/// One HTTP node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpNode {
-    /// An IP address (IPv6 without brackets) or a DNS name in lower case, resolved when it is dialled.
-    pub host: Name,
-    /// TCP port.
-    pub port: u16,
-    /// Share of new rooms, relative to the other nodes. Default 100; 0 gets no new rooms.
-    pub weight: u32,
-}
-
-/// An HTTP health check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckSettings {
-    /// Path to GET; a status of 2xx passes.
-    pub path: Name,
-    /// Time between two checks of one node; jittered by a tenth. Default 2 s.
-    pub every: Duration,
-    /// Deadline of one check; never longer than `every`. Default 1 s.
-    pub timeout: Duration,
-    /// Passes in a row that bring a node up. Default 2.
-    pub rise: NonZeroU32,
-    /// Failures in a row that take a node down. Default 2.
-    pub fall: NonZeroU32,
-}
-
-/// How rooms stick to their node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StickySettings {
-    /// A placement that nobody holds or touches ends after this. Default 5 min.
-    pub linger: Duration,
 }
 
 /// Where placements are kept.

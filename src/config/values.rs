@@ -15,8 +15,93 @@ use super::read::{NameRule, Read, Reader};
 use super::settings::Name;
 use super::tree::{Kind, Node, ScalarType};
 
+/// Declares an enum of fixed words.
+macro_rules! words {
+    ($(#[doc = $about:literal])+ $name:ident, $what:literal { $( $word:literal => $variant:ident ),+ $(,)? }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(in crate::config) enum $name {
+            $( #[doc = concat!("`", $word, "`")] $variant ),+
+        }
+
+        impl $name {
+            pub(in crate::config) const WORDS: &'static [&'static str] = &[$($word),+];
+
+            pub(in crate::config) fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $word ),+ }
+            }
+
+            pub(in crate::config) fn find(text: &str) -> Option<Self> {
+                match text { $( $word => Some(Self::$variant), )+ _ => None }
+            }
+        }
+
+        impl Read for $name {
+            fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+                let Kind::Scalar(scalar) = &node.kind else {
+                    reader.wrong(node, $what, known("", Self::WORDS.iter().copied()));
+                    return None;
+                };
+                let text = &scalar.text;
+                let word = Self::find(text);
+                let wrong = || (concat!("not ", $what).to_owned(), known(text, Self::WORDS.iter().copied()));
+                value(node, reader, text, word.ok_or_else(wrong))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "enum": Self::WORDS })
+            }
+        }
+    };
+}
+
+/// Declares a kind of value that is one text with a rule.
+macro_rules! text_value {
+    ($(#[doc = $about:literal])+ $name:ident($inner:ty), $what:literal, $schema:tt, $parse:path) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(in crate::config) struct $name(pub(in crate::config) $inner);
+
+        impl Read for $name {
+            fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+                let text = &reader.scalar(node, $what)?.text;
+                value(node, reader, text, $parse(text).map(Self))
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+#[allow(dead_code, reason = "no key holds networks yet")]
+pub(super) mod network;
+
 /// Message and cure.
-type Wrong = (String, String);
+pub(super) type Wrong = (String, String);
 
 /// A duration in a whole number of one unit, between `MIN` milliseconds and `MAX` seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,60 +291,6 @@ impl<const MIN: u32, const MAX: u32> JsonSchema for Count<MIN, MAX> {
     }
 }
 
-/// Declares an enum of fixed words.
-macro_rules! words {
-    ($(#[doc = $about:literal])+ $name:ident, $what:literal { $( $word:literal => $variant:ident ),+ $(,)? }) => {
-        $(#[doc = $about])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum $name {
-            $( #[doc = concat!("`", $word, "`")] $variant ),+
-        }
-
-        impl $name {
-            pub(super) const WORDS: &'static [&'static str] = &[$($word),+];
-
-            pub(super) fn as_str(self) -> &'static str {
-                match self { $( Self::$variant => $word ),+ }
-            }
-
-            pub(super) fn find(text: &str) -> Option<Self> {
-                match text { $( $word => Some(Self::$variant), )+ _ => None }
-            }
-        }
-
-        impl Read for $name {
-            fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-                let Kind::Scalar(scalar) = &node.kind else {
-                    reader.wrong(node, $what, known("", Self::WORDS.iter().copied()));
-                    return None;
-                };
-                let text = &scalar.text;
-                let word = Self::find(text);
-                let wrong = || (concat!("not ", $what).to_owned(), known(text, Self::WORDS.iter().copied()));
-                value(node, reader, text, word.ok_or_else(wrong))
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "enum": Self::WORDS })
-            }
-        }
-    };
-}
-
 words! {
     /// Preset of a site.
     AppWord, "a preset" { "jitsi" => Jitsi, "conference" => Conference }
@@ -275,34 +306,6 @@ words! {
 words! {
     /// A part of the path.
     PathWord, "a part of the path" { "last" => Last, "first" => First }
-}
-
-/// Declares a kind of value that is one text with a rule.
-macro_rules! text_value {
-    ($(#[doc = $about:literal])+ $name:ident($inner:ty), $what:literal, $schema:tt, $parse:path) => {
-        $(#[doc = $about])+
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub(super) struct $name(pub(super) $inner);
-
-        impl Read for $name {
-            fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-                let text = &reader.scalar(node, $what)?.text;
-                value(node, reader, text, $parse(text).map(Self))
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
-            }
-        }
-    };
 }
 
 text_value! {

@@ -1,0 +1,48 @@
+//! Sites as YAML.
+
+use serde_yaml::Value;
+
+use super::Map;
+use crate::config::settings::{App, Auth, PathRule, RoomRule, SiteSettings};
+use crate::config::values::{show_size, show_time};
+
+pub(super) fn site(settings: &SiteSettings) -> Map {
+    let SiteSettings { name: _, pool, app, room, head_bytes_max, timeouts } = settings;
+    let mut map = Map::default();
+    match app {
+        App::Plain => map.put("pool", &**pool),
+        App::Jitsi => {
+            map.put("app", "jitsi");
+            map.put("pool", &**pool);
+        }
+        App::Conference { auth } => {
+            map.put("app", "conference");
+            map.put("pool", &**pool);
+            match auth {
+                Auth::Open => map.put("auth", "open"),
+                Auth::Jwt(secret) => map.put("auth", Map::default().with("jwt", secret.reference())),
+            }
+        }
+    }
+    map.put("room", Value::Sequence(room.iter().map(rule).collect()));
+    let timeouts = Map::default()
+        .with("connect", show_time(timeouts.connect))
+        .with("response", show_time(timeouts.response))
+        .with("tunnel_idle", show_time(timeouts.tunnel_idle));
+    map.put("timeouts", timeouts);
+    map.put("limits", Map::default().with("head", show_size(*head_bytes_max as u64)));
+    map
+}
+
+fn rule(rule: &RoomRule) -> Value {
+    let one = |key, value: &str| Value::from(Map::default().with(key, value));
+    match rule {
+        RoomRule::Query(name) => one("query", name),
+        RoomRule::Path(PathRule::Last) => one("path", "last"),
+        RoomRule::Path(PathRule::First) => one("path", "first"),
+        RoomRule::Header(name) => one("header", name),
+        RoomRule::Cookie(name) => one("cookie", name),
+        RoomRule::Jitsi => "jitsi".into(),
+        RoomRule::Conference => "conference".into(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Listeners: where TCP traffic enters, and how TLS ends there.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::word;
+use crate::config::fault::quote;
+use crate::config::read::{
+    At, Given, KeyKind, KeySchema, List, Read, Reader, Reload, either, record, record_schema,
+};
+use crate::config::tree::Node;
+use crate::config::values::{Bind, FilePath, RedirectWord, Size, Time};
+
+record! {
+    /// A TCP listener.
+    ListenerFile {
+        /// Addresses to listen on. ":443" is IPv6 and IPv4.
+        bind: List<Bind>, required, restart;
+        /// How TLS ends here: self-signed (made at start, for trying out), or certificates. Without it: plain HTTP.
+        tls: TlsFile, optional, inside;
+        /// https: every request is answered with a redirect to the HTTPS listener.
+        redirect: RedirectWord, optional, live;
+        /// Deadlines of what clients send.
+        timeouts: ListenerTimeouts, nested, inside;
+        /// Sizes of what clients send.
+        limits: ListenerLimitsFile, nested, inside;
+    }
+}
+
+record! {
+    /// Certificates of a listener.
+    TlsCertificates {
+        /// Certificates, chosen by SNI; the first one answers when no name matches.
+        certificates: List<CertificateFile>, required, live;
+    }
+}
+
+record! {
+    /// A PEM chain and its key. Paths are relative to the folder of this file.
+    CertificateFile {
+        /// Chain, leaf first.
+        cert: FilePath, required, live;
+        /// PKCS#8, PKCS#1 or SEC1 key of the leaf, not encrypted.
+        key: FilePath, required, live;
+    }
+}
+
+record! {
+    /// Deadlines of what clients send before their site is known.
+    ListenerTimeouts {
+        /// From accept to the whole ClientHello, and from there to the end of the handshake.
+        handshake: Time<100, 3600>, default(Time::secs(5)), live;
+        /// From the first byte of a request head to its end.
+        head: Time<100, 3600>, default(Time::secs(10)), live;
+        /// A keep-alive connection without a request is closed after this.
+        idle: Time<100, 86_400>, default(Time::secs(75)), live;
+    }
+}
+
+record! {
+    /// Sizes of what clients send before their site is known.
+    ListenerLimitsFile {
+        /// Largest request head; a longer one gets 431.
+        head: Size<4096, 1_048_576>, default(Size(128 << 10)), live;
+    }
+}
+
+/// `self-signed` or certificates.
+#[derive(Clone, Debug)]
+pub(in crate::config) enum TlsFile {
+    SelfSigned,
+    Certificates(TlsCertificates),
+}
+
+impl Read for TlsFile {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        match word(node) {
+            Some("self-signed") => Some(Self::SelfSigned),
+            Some(other) => {
+                let message = format!("{}: {} is not a way to end TLS", reader.path(), quote(other));
+                reader.fault(
+                    node.at,
+                    message,
+                    "`self-signed`, or `{ certificates: [ { cert: ..., key: ... } ] }`",
+                );
+                None
+            }
+            None => TlsCertificates::read(node, reader).map(Self::Certificates),
+        }
+    }
+}
+
+either!(TlsFile, |g| [json_schema!({ "const": "self-signed" }), g.subschema_for::<TlsCertificates>()]);

@@ -1,0 +1,139 @@
+//! Sites: whose traffic it is, who may join, how a request names its room.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{SecretRef, word};
+use crate::config::fault::quote;
+use crate::config::read::{
+    At, Given, KeyKind, KeySchema, List, Read, Reader, Reload, either, record, record_schema,
+};
+use crate::config::tree::{Kind, Node};
+use crate::config::values::{AppWord, PathWord, PoolRef, QueryName, Size, Time, TokenName};
+
+record! {
+    /// Whose traffic it is and where it goes.
+    SiteFile {
+        /// What kind of service it is: jitsi (Jitsi Meet's paths and rules), or conference (the embedded one).
+        app: AppWord, optional, live;
+        /// Where its rooms live.
+        pool: PoolRef, required, live;
+        /// Who may join a conference: open (everybody who can reach it), or a token. Needed when a listener is not on
+        /// loopback.
+        auth: AuthFile, optional, inside;
+        /// How a request names its room; the first rule that finds one wins. Without it: the rule of `app`.
+        room: List<RoomRuleFile>, optional, live;
+        /// Deadlines towards nodes.
+        timeouts: SiteTimeoutsFile, nested, inside;
+        /// Sizes of requests.
+        limits: SiteLimitsFile, nested, inside;
+    }
+}
+
+record! {
+    /// Who may join: bearers of a token.
+    AuthToken {
+        /// Secret of HS256 tokens with the claims `room` and `exp`, at least 32 bytes.
+        jwt: SecretRef, required, live;
+    }
+}
+
+record! {
+    /// One place where a request may name its room.
+    RoomRuleMap {
+        /// A query parameter.
+        query: QueryName, optional, live;
+        /// A part of the path that is not empty: last or first.
+        path: PathWord, optional, live;
+        /// A header.
+        header: TokenName, optional, live;
+        /// A cookie.
+        cookie: TokenName, optional, live;
+    }
+}
+
+record! {
+    /// Deadlines towards nodes.
+    SiteTimeoutsFile {
+        /// TCP connect to a node.
+        connect: Time<50, 600>, default(Time::secs(3)), live;
+        /// From the end of a request to the head of its response, and between two reads of a body.
+        response: Time<100, 86_400>, default(Time::secs(90)), live;
+        /// A WebSocket without a byte in either direction is closed after this.
+        tunnel_idle: Time<1000, 604_800>, default(Time::secs(3600)), live;
+    }
+}
+
+record! {
+    /// Sizes of requests.
+    SiteLimitsFile {
+        /// Largest request head; a longer one gets 431. The listener's limit comes first.
+        head: Size<1024, 1_048_576>, default(Size(32 << 10)), live;
+    }
+}
+
+/// `open` or a token.
+#[derive(Clone, Debug)]
+pub(in crate::config) enum AuthFile {
+    Open,
+    Token(AuthToken),
+}
+
+impl Read for AuthFile {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        match word(node) {
+            Some("open") => Some(Self::Open),
+            Some(other) => {
+                let message = format!("{}: {} is not a rule of who may join", reader.path(), quote(other));
+                reader.fault(node.at, message, "`open`, or `{ jwt: \"file:...\" }`");
+                None
+            }
+            None => AuthToken::read(node, reader).map(Self::Token),
+        }
+    }
+}
+
+/// A rule, or a preset's word.
+#[derive(Clone, Debug)]
+pub(in crate::config) enum RoomRuleFile {
+    Preset(AppWord),
+    Map(Box<RoomRuleMap>),
+}
+
+impl Read for RoomRuleFile {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        if let Some(text) = word(node) {
+            if let Some(preset) = AppWord::find(text) {
+                return Some(Self::Preset(preset));
+            }
+            let message = format!("{}: {} is not a rule", reader.path(), quote(text));
+            reader.fault(node.at, message, RULE_CURE);
+            return None;
+        }
+        let rule = RoomRuleMap::read(node, reader)?;
+        let RoomRuleMap { query, path, header, cookie } = &rule;
+        let keys = [query.is_missing(), path.is_missing(), header.is_missing(), cookie.is_missing()];
+        match keys.iter().filter(|missing| !**missing).count() {
+            1 => Some(Self::Map(Box::new(rule))),
+            count => {
+                // Without any key, an unknown one was reported already.
+                let empty = matches!(&node.kind, Kind::Map(entries) if entries.is_empty());
+                if count > 1 || empty {
+                    let message = format!("{}: a rule has one key, this one has {count}", reader.path());
+                    reader.fault(node.at, message, RULE_CURE);
+                }
+                None
+            }
+        }
+    }
+}
+
+fn one_key(schema: Schema) -> Schema {
+    json_schema!({ "allOf": [schema], "minProperties": 1, "maxProperties": 1 })
+}
+
+const RULE_CURE: &str =
+    "`{ query: NAME }`, `{ path: last }`, `{ header: NAME }`, `{ cookie: NAME }`, `jitsi` or `conference`";
+
+either!(AuthFile, |g| [json_schema!({ "const": "open" }), g.subschema_for::<AuthToken>()]);
+
+either!(RoomRuleFile, |g| [g.subschema_for::<AppWord>(), one_key(g.subschema_for::<RoomRuleMap>())]);

@@ -1,0 +1,61 @@
+//! Listeners: where TCP traffic enters, and how TLS ends there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Name;
+
+/// One TCP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Its name in the file.
+    pub name: Name,
+    /// Addresses to listen on. A `:port` in the file stands for IPv6 and IPv4 and appears here as `[::]:port`.
+    pub bind: Vec<SocketAddr>,
+    /// TLS, or `None` for plain HTTP.
+    pub tls: Option<TlsSettings>,
+    /// `Some` if every request is answered with a redirect to HTTPS.
+    pub redirect: Option<RedirectSettings>,
+    /// Deadlines and sizes of what clients may send before a site is known.
+    pub limits: ListenerLimits,
+}
+
+/// Redirect of a plain listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectSettings {
+    /// First port of the HTTPS listener (the one named `https`, else the first with TLS); left out of the URL when it
+    /// is 443. 0 if the file says port 0.
+    pub port: u16,
+}
+
+/// Bounds on one client connection before its site is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// From accept to the whole ClientHello, and from there to the end of the handshake. Default 5 s.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a request head to its end. Default 10 s.
+    pub head_timeout: Duration,
+    /// A keep-alive connection without a request is closed after this. Default 75 s.
+    pub idle_timeout: Duration,
+    /// Largest request head. Default 128 KiB; a longer one gets 431.
+    pub head_bytes_max: usize,
+}
+
+/// How a listener ends TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSettings {
+    /// A certificate made at start, for the demo.
+    SelfSigned,
+    /// Certificates chosen by SNI; the first one answers when no name matches.
+    Certificates(Vec<CertificateFiles>),
+}
+
+/// A PEM chain and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// Chain, leaf first.
+    pub cert: PathBuf,
+    /// PKCS#8, PKCS#1 or SEC1 key of the leaf.
+    pub key: PathBuf,
+}
