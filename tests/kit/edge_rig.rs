@@ -1,6 +1,5 @@
 //! An edge in this process with nodes that speak raw HTTP, and clients that speak raw bytes, TLS and HTTP/2.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -326,61 +325,51 @@ pub(crate) struct Rig {
     pub(crate) metrics: Metrics,
 }
 
+/// What the file of a test says; the plan's own values go in behind it, also such as no file may have.
+const FILE: &str = r#"
+version: 1
+listeners:
+  https: { bind: ["127.0.0.1:0"], tls: self-signed }
+  http: { bind: ["127.0.0.1:0"] }
+  redirect: { bind: ["127.0.0.1:0"], redirect: https }
+sites:
+  jitsi.test: { app: jitsi, pool: shards }
+  plain.test: { pool: shards, room: [ { query: room } ] }
+pools: { shards: { nodes: NODES } }
+admin: { bind: [] }
+rooms: { max: 1000 }
+"#;
+
 pub(crate) fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
-    let nodes = nodes
-        .iter()
-        .map(|node| {
-            let http = HttpNode { host: "127.0.0.1".into(), port: node.addr.port(), weight: 100 };
-            (Name::from(node.name.as_str()), http)
-        })
-        .collect();
-    let pool = PoolSettings {
-        name: "shards".into(),
-        nodes: PoolNodes::Http { nodes, check: plan.check.clone() },
-        sticky: StickySettings { linger: Duration::from_secs(300) },
-    };
-    let site = |name: &str, app: App, room: Vec<RoomRule>| {
-        Arc::new(SiteSettings {
-            name: name.into(),
-            pool: "shards".into(),
-            app,
-            room,
-            head_bytes_max: 32 * 1024,
-            timeouts: plan.timeouts.clone(),
-        })
-    };
-    let sites = SiteTable {
-        exact: BTreeMap::from([
-            ("jitsi.test".into(), site("jitsi.test", App::Jitsi, vec![RoomRule::Jitsi])),
-            ("plain.test".into(), site("plain.test", App::Plain, vec![RoomRule::Query("room".into())])),
-        ]),
-        any: None,
-    };
-    let listener = |name: &str, tls: Option<TlsSettings>, redirect: Option<RedirectSettings>| {
-        let settings = ListenerSettings {
-            name: name.into(),
-            bind: vec!["127.0.0.1:0".parse().unwrap()],
-            tls,
-            redirect,
-            limits: plan.limits.clone(),
-        };
-        (Name::from(name), Arc::new(settings))
-    };
-    Settings {
-        edge: EdgeIdentity { name: None, id: 0, public: Vec::new() },
-        listeners: BTreeMap::from([
-            listener("https", Some(TlsSettings::SelfSigned), None),
-            listener("http", None, None),
-            listener("redirect", None, Some(RedirectSettings { port: 8443 })),
-        ]),
-        media: None,
-        sites,
-        pools: BTreeMap::from([(Name::from("shards"), Arc::new(pool))]),
-        store: StoreSettings::Memory,
-        admin: AdminSettings { bind: Vec::new(), tokens: BTreeMap::new() },
-        rooms: RoomTableSettings { rooms_max: 1000 },
-        shutdown: ShutdownSettings { deadline: plan.shutdown },
+    let mut entries: Vec<String> =
+        nodes.iter().map(|node| format!("{}: \"http://{}\"", node.name, node.addr)).collect();
+    if entries.is_empty() {
+        entries.push("none: \"http://127.0.0.1:1\"".to_owned());
     }
+    let text = FILE.replace("NODES", &format!("{{ {} }}", entries.join(", ")));
+    let mut settings = roomgate::config::load_str("test.yaml", &text, std::path::Path::new("."), None)
+        .unwrap_or_else(|faults| panic!("{faults}"))
+        .settings;
+    for (name, listener) in &mut settings.listeners {
+        let listener = Arc::make_mut(listener);
+        listener.limits = plan.limits.clone();
+        if &**name == "redirect" {
+            listener.redirect = Some(RedirectSettings { port: 8443 });
+        }
+    }
+    for site in settings.sites.exact.values_mut() {
+        Arc::make_mut(site).timeouts = plan.timeouts.clone();
+    }
+    for pool in settings.pools.values_mut() {
+        if let PoolNodes::Http { check, nodes: all } = &mut Arc::make_mut(pool).nodes {
+            check.clone_from(&plan.check);
+            if nodes.is_empty() {
+                all.clear();
+            }
+        }
+    }
+    settings.shutdown.deadline = plan.shutdown;
+    settings
 }
 
 impl Rig {
