@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use roomgate::clock;
-use roomgate::config::settings::{
-    HttpNode, Name, PoolNodes, PoolSettings, RoomTableSettings, StickySettings,
-};
+use roomgate::config::settings::{HttpNode, Name, PoolNodes, PoolSettings, RoomTableSettings};
 use roomgate::pool::Pools;
 use roomgate::rooms::{RequestView, RoomId, RoomKey, Rooms, room_of};
 use roomgate::telemetry::metrics::Metrics;
@@ -24,16 +22,9 @@ const HOT: u32 = 10_000;
 fn table() -> Rooms {
     let metrics = Metrics::new();
     let pools = Pools::new(metrics.pool.clone());
-    let nodes = (0..8)
-        .map(|i| {
-            (Name::from(format!("s{i}")), HttpNode { host: "127.0.0.1".into(), port: 9000 + i, weight: 100 })
-        })
-        .collect();
-    let settings = PoolSettings {
-        name: "shards".into(),
-        nodes: PoolNodes::Http { nodes, check: None },
-        sticky: StickySettings { linger: Duration::from_secs(300) },
-    };
+    let nodes = (0..8).map(|i| (Name::from(format!("s{i}")), HttpNode::new("127.0.0.1", 9000 + i))).collect();
+    let settings =
+        PoolSettings::new("shards", PoolNodes::Http { nodes, check: None }, Duration::from_secs(300));
     pools.apply(&BTreeMap::from([("shards".into(), Arc::new(settings))]));
     Rooms::new(pools, &RoomTableSettings { rooms_max: 2_000_000 }, metrics.rooms.clone())
 }

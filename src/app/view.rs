@@ -15,7 +15,7 @@ use crate::admin::view::{
 use crate::clock;
 use crate::config::settings::Name;
 use crate::media::drops::DropReason;
-use crate::pool::{Node, NodeState, Target};
+use crate::pool::{Node, NodeState};
 use crate::rooms::RoomKey;
 
 #[async_trait]
@@ -173,10 +173,7 @@ fn node_view(node: &Node, now: std::time::Instant) -> NodeView {
     NodeView {
         pool: node.pool.to_string(),
         name: node.name.to_string(),
-        target: match &node.target {
-            Target::Http { host, port } => format!("http://{host}:{port}"),
-            Target::Embedded { worker } => format!("worker {worker}"),
-        },
+        target: node.target.to_string(),
         state: match node.state() {
             NodeState::Starting => HealthState::Starting,
             NodeState::Up => HealthState::Up,

@@ -47,7 +47,7 @@ pub(super) fn check(file: &File, base: &Path, choice: EdgeChoice<'_>, faults: &m
     let edge = check.edge(choice);
     let listeners = check.listeners();
     let media = check.media();
-    let pools = check.pools();
+    let pools = check.pools(edge.region.as_ref());
     let sites = check.sites();
     let admin = check.admin(&file.admin);
     let store = match file.store.value {
@@ -75,8 +75,9 @@ impl<'a> Check<'a> {
     }
 
     fn edge(&mut self, choice: EdgeChoice<'_>) -> EdgeIdentity {
-        let alone = EdgeIdentity { name: None, id: 0, public: Vec::new() };
         let file = self.file;
+        let common = file.region.get().map(|region| region.0.clone());
+        let alone = EdgeIdentity { name: None, id: 0, public: Vec::new(), region: common.clone() };
         let Some((edges_at, edges)) = file.edges.full() else {
             if let (EdgeChoice::Run(Some(name)), true) = (choice, file.edges.is_missing()) {
                 let message = format!("the file has no `edges`, so it has no edge {}", quote(name));
@@ -112,7 +113,8 @@ impl<'a> Check<'a> {
         };
         let id = edge.value.id.get().and_then(|id| u16::try_from(id.0).ok()).unwrap_or(0);
         let public = edge.value.public.get().map(|list| list.items.iter().map(|ip| ip.value.0).collect());
-        EdgeIdentity { name: Some(name.clone()), id, public: public.unwrap_or_default() }
+        let region = edge.value.region.get().map(|region| region.0.clone()).or(common);
+        EdgeIdentity { name: Some(name.clone()), id, public: public.unwrap_or_default(), region }
     }
 
     /// What several edges cannot do: place embedded rooms without a shared store (each room would be on every edge).

@@ -24,6 +24,9 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
     let Settings { edge: _, listeners, media, sites, pools, store, admin, rooms, shutdown } = settings;
     let mut root = Map::default();
     root.put("version", 1);
+    if let Some(region) = file.region.get() {
+        root.put("region", &*region.0);
+    }
     if let Some(edges) = file.edges.get() {
         let mut edges: Vec<_> = edges.iter().collect();
         edges.sort_by_key(|(_, name, _)| (*name).clone());
@@ -33,6 +36,9 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
             let mut edge_map = Map::default().with("id", id);
             if let Some(public) = edge.value.public.get() {
                 edge_map.put("public", list(public.items.iter().map(|ip| ip.value.0.to_string())));
+            }
+            if let Some(region) = edge.value.region.get() {
+                edge_map.put("region", &*region.0);
             }
             map.put(name, edge_map);
         }

@@ -12,20 +12,23 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 pub(super) use listeners::{CertificateFile, ListenerFile, TlsFile};
-pub(super) use pools::{CheckFile, NodeFile, PoolFile};
+pub(super) use pools::{CheckFile, NodeFile, NodeMap, PoolFile};
 pub(super) use sites::{AuthFile, RoomRuleFile, RoomRuleMap, SiteFile};
 
 use super::read::{
     At, Given, KeyKind, KeySchema, List, Names, Read, Reader, Reload, either, record, record_schema,
 };
 use super::tree::{Kind, Node};
-use super::values::{Advertised, Bind, Count, Host, Ident, PublicIp, StoreWord, Time};
+use super::values::{Advertised, Bind, Count, Host, Ident, Label, PublicIp, StoreWord, Time};
 
 record! {
     /// Configuration of Roomgate, the edge of a video-conference service.
     File {
         /// Version of this format: 1.
         version: Count<1, 1>, required, restart;
+        /// Where the edge stands, unless its own entry in `edges` says it: new rooms go to nodes of the same region
+        /// first.
+        region: Label, optional, live;
         /// The edges that share this file, by name. With it, `roomgate run --edge NAME` says which one runs.
         edges: Names<Ident, EdgeFile>, optional, inside;
         /// Where TCP traffic enters, by name.
@@ -54,6 +57,8 @@ record! {
         id: Count<1, 65_535>, required, restart;
         /// Addresses that clients reach this edge at; `media.advertise: auto` tells them.
         public: List<PublicIp>, optional, restart;
+        /// Where it stands: new rooms go to nodes of the same region first.
+        region: Label, optional, live;
     }
 }
 

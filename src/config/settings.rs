@@ -54,6 +54,8 @@ pub struct EdgeIdentity {
     pub id: u16,
     /// Addresses told to clients when `media.advertise` is `auto`; empty when the file has no `edges`.
     pub public: Vec<IpAddr>,
+    /// Where it stands: its own `region`, else that of the file. New rooms go to nodes of the same region first.
+    pub region: Option<Name>,
 }
 
 /// The UDP media port.

@@ -99,6 +99,9 @@ macro_rules! text_value {
 
 #[allow(dead_code, reason = "no key holds networks yet")]
 pub(super) mod network;
+mod nodes;
+
+pub(super) use nodes::{CheckPath, Label, NodeHost, NodeUrl, ServicePort, show_node_url};
 
 /// Message and cure.
 pub(super) type Wrong = (String, String);
@@ -328,15 +331,6 @@ text_value! {
     FilePath(String), "a path", { "type": "string", "minLength": 1 }, parse_path
 }
 text_value! {
-    /// Host and port of an HTTP node.
-    NodeUrl((Name, u16)), "a URL", { "type": "string", "pattern": "^http://", "examples": ["http://10.0.1.11:80"] },
-    parse_node_url
-}
-text_value! {
-    /// Path of a check's request.
-    CheckPath(Name), "a path that begins with \"/\"", { "type": "string", "pattern": "^/" }, parse_check_path
-}
-text_value! {
     /// Name of a query parameter.
     QueryName(Name), "the name of a query parameter", { "type": "string", "minLength": 1, "maxLength": 64 },
     parse_parameter
@@ -537,23 +531,6 @@ fn parse_path(text: &str) -> Result<String, Wrong> {
     if text.is_empty() { Err(("an empty path".to_owned(), String::new())) } else { Ok(text.to_owned()) }
 }
 
-fn parse_check_path(text: &str) -> Result<Name, Wrong> {
-    if let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) {
-        let path = rest.find('/').map_or("/", |at| &rest[at..]);
-        return Err((
-            "a URL".to_owned(),
-            format!("only its path, {}: the node's address is known", quote(path)),
-        ));
-    }
-    if !text.starts_with('/') {
-        return Err(("not a path".to_owned(), format!("write {}", quote(&format!("/{text}")))));
-    }
-    if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-        return Err(("not a path".to_owned(), "percent-encode what is not printable ASCII".to_owned()));
-    }
-    Ok(Arc::from(text))
-}
-
 fn parse_parameter(text: &str) -> Result<Name, Wrong> {
     let legal = |b: u8| b.is_ascii_graphic() && !matches!(b, b'&' | b'=' | b'#' | b'?' | b'%' | b'+');
     token(text, legal)
@@ -569,63 +546,6 @@ fn token(text: &str, legal: impl Fn(u8) -> bool) -> Result<Name, Wrong> {
         return Ok(Arc::from(text));
     }
     Err(("not a name".to_owned(), "1 to 64 letters, digits and \"-\"".to_owned()))
-}
-
-fn parse_node_url(text: &str) -> Result<(Name, u16), Wrong> {
-    let wrong = |cure: String| Err(("not the URL of a node".to_owned(), cure));
-    let rest = match text.split_once("://") {
-        Some(("http", rest)) => rest,
-        Some(("https", rest)) => {
-            return Err((
-                "scheme must be http".to_owned(),
-                format!("write {}", quote(&format!("http://{rest}"))),
-            ));
-        }
-        Some(_) => return Err(("scheme must be http".to_owned(), "\"http://10.0.1.11:80\"".to_owned())),
-        None => return wrong(format!("write {}", quote(&format!("http://{text}")))),
-    };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if rest.contains(['/', '?', '#']) {
-        return wrong("only host and port: requests keep their own path".to_owned());
-    }
-    if rest.contains('@') {
-        return wrong("without a user".to_owned());
-    }
-    let (host, port) = match rest.strip_prefix('[') {
-        Some(inner) => match inner.split_once(']') {
-            Some((host, "")) if host.parse::<Ipv6Addr>().is_ok() => (host, None),
-            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && port.starts_with(':') => {
-                (host, Some(&port[1..]))
-            }
-            Some(_) | None => {
-                return wrong("an IPv6 address stands in brackets: \"http://[::1]:80\"".to_owned());
-            }
-        },
-        None => match rest.rsplit_once(':') {
-            Some((host, _)) if host.contains(':') => {
-                return wrong("an IPv6 address stands in brackets: \"http://[::1]:80\"".to_owned());
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (rest, None),
-        },
-    };
-    let port = match port {
-        None => 80,
-        Some(port) => match parse_port(port) {
-            Some(port) if port > 0 => port,
-            Some(_) | None => return wrong("a port is 1 to 65535".to_owned()),
-        },
-    };
-    let host = host.to_ascii_lowercase();
-    if host.parse::<IpAddr>().is_err() {
-        if Host::check(&host).is_err() || host == "*" {
-            return wrong("a host is a name or an IP address".to_owned());
-        }
-        if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return wrong("not an IPv4 address".to_owned());
-        }
-    }
-    Ok((Arc::from(host), port))
 }
 
 const TIME_UNITS: &[(&str, u64)] =
@@ -716,39 +636,6 @@ mod tests {
         ] {
             let wrong = parse_bind(text).unwrap_err();
             assert!(wrong.1.starts_with(cure), "{text}: {wrong:?}");
-        }
-    }
-
-    #[test]
-    fn nodes_by_url() {
-        for (text, host, port) in [
-            ("http://127.0.0.1:9001", "127.0.0.1", 9001),
-            ("http://s1.example.com/", "s1.example.com", 80),
-            ("http://S1:8080", "s1", 8080),
-            ("http://[::1]:81", "::1", 81),
-            ("http://[2001:db8::1]", "2001:db8::1", 80),
-        ] {
-            assert_eq!(parse_node_url(text), Ok((Arc::from(host), port)), "{text}");
-        }
-        for (text, wrong) in [
-            ("https://a:443", "scheme must be http"),
-            ("tcp://a:443", "scheme must be http"),
-            ("a:80", "write \"http://a:80\""),
-            ("http://a:80/path", "only host and port"),
-            ("http://u@a:80", "without a user"),
-            ("http://a:0", "a port is 1 to 65535"),
-            ("http://a:70000", "a port is 1 to 65535"),
-            ("http://", "a host is a name"),
-            ("http://:80", "a host is a name"),
-            ("http://a b", "a host is a name"),
-            ("http://*:80", "a host is a name"),
-            ("http://1.2.3.400:80", "a host is a name"),
-            ("http://::1:80", "an IPv6 address"),
-            ("http://[::1]x", "an IPv6 address"),
-            ("http://[x]:80", "an IPv6 address"),
-        ] {
-            let (message, cure) = parse_node_url(text).unwrap_err();
-            assert!(message.starts_with(wrong) || cure.starts_with(wrong), "{text}: {message}; {cure}");
         }
     }
 

@@ -20,22 +20,20 @@ use crate::pool::{FailReason, LocalFault, Node, Target};
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 impl Shared {
-    /// Finds where a node is now.
+    /// Finds where a service of a node is now; without a name, [`WEB`](crate::config::settings::WEB).
     ///
     /// # Errors
     /// What that says about the node; nothing has been counted yet.
-    pub(super) async fn addresses(&self, node: &Node) -> Result<Arc<[SocketAddr]>, FailReason> {
-        match &node.target {
-            Target::Http { host, port } => {
-                self.resolver.resolve(host, *port).await.map_err(|error| FailReason::resolve(&error))
-            }
-            Target::Embedded { .. } => {
-                Err(FailReason::Connect(format!("{} does not speak HTTP", node.target)))
-            }
-        }
+    pub(super) async fn addresses(
+        &self,
+        node: &Node,
+        service: Option<&str>,
+    ) -> Result<Arc<[SocketAddr]>, FailReason> {
+        let (host, service) = node.target.service(service)?;
+        self.resolver.resolve(host, service.port).await.map_err(|error| FailReason::resolve(&error))
     }
 
-    /// Connects to a node at the first of its addresses that answers.
+    /// Connects to a service of a node at the first of its addresses that answers.
     ///
     /// # Errors
     /// What that says about the node; nothing has been counted yet.
@@ -46,10 +44,10 @@ impl Shared {
         timeout: Duration,
     ) -> Result<TcpStream, FailReason> {
         let (stream, address) = dial(addresses, timeout).await?;
-        if let Target::Http { host, port } = &node.target
+        if let Target::Http { host, .. } = &node.target
             && addresses.len() > 1
         {
-            self.resolver.worked(host, *port, address);
+            self.resolver.worked(host, address);
         }
         Ok(stream)
     }
@@ -60,6 +58,12 @@ impl Shared {
             self.lack(fault, clock::now());
             return unavailable(reason.to_string());
         }
+        if let FailReason::NoService(_) = reason {
+            // Nothing was dialled, and the node is not worse for it.
+            let mut error = Error::explain(ErrorType::ConnectError, reason.to_string());
+            error.as_up();
+            return error;
+        }
         self.parts.metrics.connect_failures.inc();
         let kind = if matches!(reason, FailReason::Timeout(_)) {
             ErrorType::ConnectTimedout
@@ -68,11 +72,7 @@ impl Shared {
         };
         let mut error = Error::explain(kind, format!("cannot connect to the node: {reason}"));
         error.as_up();
-        match node.target {
-            Target::Http { .. } => node.connect_failed(reason, clock::now()),
-            // A worker is not worse for being asked what it does not speak.
-            Target::Embedded { .. } => {}
-        }
+        node.connect_failed(reason, clock::now());
         error
     }
 

@@ -29,7 +29,7 @@ use super::stream::{ConnMeta, FrontStream};
 use super::upgrade::{self, Asks};
 use crate::clock;
 use crate::config::settings::{App, ListenerLimits, Settings, SiteSettings};
-use crate::pool::{FailReason, Node, OpenGuard};
+use crate::pool::{FailReason, Node, OpenGuard, Wish};
 use crate::rooms::{KeyError, PlaceError, RequestView, RoomId, RoomKey, room_of};
 use crate::telemetry::redact;
 use crate::wire::http_head::{Refusal, host_name};
@@ -212,14 +212,9 @@ impl Phases {
             None => {
                 let pool = ctx.site.as_ref().map(|site| &*site.pool).unwrap_or_default();
                 let pool = self.shared.parts.pools.get(pool).ok_or(PlaceError::UnknownPool)?;
-                let failed = ctx.node.as_ref().filter(|_| ctx.tries > 0);
-                let node = pool.least_open().ok_or(PlaceError::NoNode)?;
                 // A second try goes to another node if there is one.
-                if failed.is_some_and(|failed| Arc::ptr_eq(failed, &node)) {
-                    let others = pool.nodes.iter().filter(|n| n.can_serve() && !Arc::ptr_eq(n, &node));
-                    return Ok(others.min_by_key(|n| n.open_count()).cloned().unwrap_or(node));
-                }
-                Ok(node)
+                let failed = ctx.node.as_ref().filter(|_| ctx.tries > 0);
+                pool.least_open(&Wish::NONE, failed).ok_or(PlaceError::NoNode)
             }
         }
     }
@@ -315,7 +310,7 @@ impl ProxyHttp for Phases {
         ctx.open = Some(node.open());
         ctx.node = Some(node.clone());
         ctx.tries += 1;
-        let addresses = match self.shared.addresses(&node).await {
+        let addresses = match self.shared.addresses(&node, None).await {
             Ok(addresses) => addresses,
             Err(reason) => return Err(self.failed(ctx, &node, reason)),
         };

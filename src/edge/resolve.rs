@@ -87,9 +87,9 @@ impl Resolver {
     }
 
     /// Notes which address took a connection: it is tried first from now on.
-    pub(super) fn worked(&self, host: &Name, port: u16, address: SocketAddr) {
+    pub(super) fn worked(&self, host: &Name, address: SocketAddr) {
         let mut table = self.known();
-        let Some(known) = table.get_mut(&(host.clone(), port)) else { return };
+        let Some(known) = table.get_mut(&(host.clone(), address.port())) else { return };
         if known.worked != Some(address) {
             known.worked = Some(address);
             let mut addresses = known.addresses.to_vec();
@@ -138,7 +138,7 @@ mod tests {
         let (host, now) = (Name::from("two.test"), clock::now());
         let [a, b] = [1, 2].map(|n| SocketAddr::from(([127, 0, 0, n], 80)));
         assert_eq!(*resolver.remember(&host, 80, vec![a, b], now), [a, b]);
-        resolver.worked(&host, 80, b);
+        resolver.worked(&host, b);
         assert_eq!(*resolver.resolve(&host, 80).await.unwrap(), [b, a]);
         assert_eq!(*resolver.remember(&host, 80, vec![a, b], now), [b, a]);
         assert_eq!(*resolver.remember(&host, 80, vec![a], now), [a], "it is not there any more");

@@ -163,7 +163,7 @@ impl Phases {
             ctx.node = Some(node.clone());
             ctx.tries += 1;
             let dialled = async {
-                let addresses = self.shared.addresses(&node).await?;
+                let addresses = self.shared.addresses(&node, None).await?;
                 self.shared.connect(&node, &addresses, connect).await
             };
             match dialled.await {

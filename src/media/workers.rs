@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn the_key_is_the_16_bytes_that_the_configuration_hands_over() {
         let key = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
-        let edge = EdgeIdentity { name: None, id: 1, public: Vec::new() };
+        let edge = EdgeIdentity { name: None, id: 1, public: Vec::new(), region: None };
         let taken = |key: Option<&[u8]>| {
             let media = MediaSettings {
                 bind: Vec::new(),

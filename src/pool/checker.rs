@@ -15,7 +15,7 @@ use super::node::{Node, Target};
 use super::probe;
 use super::{Pool, Pools, WorkerProbe};
 use crate::clock;
-use crate::config::settings::{CheckSettings, Name};
+use crate::config::settings::{CheckSettings, Name, WEB};
 use crate::tasks::Tasks;
 
 /// What is called each time a node goes down or leaves its pool.
@@ -144,7 +144,7 @@ impl Plan {
 }
 
 async fn check_http(node: Arc<Node>, check: CheckSettings, at_once: bool) {
-    let Target::Http { host, port } = &node.target else { return };
+    let Ok((host, service)) = node.target.service(None) else { return };
     if !at_once {
         // A new node waits for its first pass, so the first check comes soon; spread, so that a start with a thousand
         // nodes does not ask all of them at once.
@@ -153,7 +153,7 @@ async fn check_http(node: Arc<Node>, check: CheckSettings, at_once: bool) {
     }
     loop {
         let started = clock::now();
-        let outcome = probe::http::check(host, *port, &check.path, check.timeout).await;
+        let outcome = probe::http::check(host, service.port, &check.path, check.timeout).await;
         let ended = clock::now();
         node.report(outcome, ended);
         tokio::time::sleep(jittered(check.every).saturating_sub(ended.duration_since(started))).await;
@@ -161,7 +161,10 @@ async fn check_http(node: Arc<Node>, check: CheckSettings, at_once: bool) {
 }
 
 async fn reconnect(node: Arc<Node>) {
-    let Target::Http { host, port } = &node.target else { return };
+    let Target::Http { host, services } = &node.target else { return };
+    // Whichever it has; requests ask for the one they need.
+    let first = services.get(WEB).or_else(|| services.values().next());
+    let Some(port) = first.map(|service| service.port) else { return };
     loop {
         node.down().await;
         if node.is_removed() {
@@ -169,7 +172,7 @@ async fn reconnect(node: Arc<Node>) {
         }
         while node.state() == NodeState::Down {
             tokio::time::sleep(jittered(RECONNECT_EVERY)).await;
-            let outcome = probe::tcp::check(host, *port, RECONNECT_TIMEOUT).await;
+            let outcome = probe::tcp::check(host, port, RECONNECT_TIMEOUT).await;
             node.report(outcome, clock::now());
         }
     }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::config::settings::Name;
+
 /// Whether a node can serve.
 ///
 /// ```text
@@ -76,6 +78,9 @@ pub enum FailReason {
     /// What came back was not an HTTP answer, or it was cut short.
     #[error("bad answer: {0}")]
     Answer(String),
+    /// The node has no service of that name: a fault of the configuration, not of the node.
+    #[error("the node has no service {0}")]
+    NoService(Name),
     /// An embedded worker is unwell, in its own words.
     #[error("{0}")]
     Worker(String),

@@ -3,16 +3,18 @@
 //! The data path reads one atomic word; what health decides is written under a lock that only checks and failed
 //! connects take.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::health::{CheckOutcome, FailReason, Health, Limits, NodeState};
-use crate::config::settings::Name;
+use crate::config::settings::{Name, Service, WEB};
 use crate::telemetry::metrics::NodeMetrics;
 
 /// One place that can host rooms. Its pool and name are its identity; another address is another node.
@@ -24,6 +26,7 @@ pub struct Node {
     /// Where it is.
     pub target: Target,
     weight: AtomicU32,
+    labels: ArcSwap<Labels>,
     /// A [`Status`] in one word.
     status: AtomicU64,
     changes: watch::Sender<Status>,
@@ -35,12 +38,12 @@ pub struct Node {
 /// Where a node is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// An HTTP service.
+    /// A host with HTTP services.
     Http {
         /// An IP address or a DNS name, resolved at each connect.
         host: Name,
-        /// TCP port.
-        port: u16,
+        /// Its services by name.
+        services: Arc<BTreeMap<Name, Service>>,
     },
     /// An SFU worker of this process.
     Embedded {
@@ -49,16 +52,49 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// Finds a service: the host, and the port there. Without a name it is [`WEB`].
+    ///
+    /// # Errors
+    /// The node has no such service, or none at all: what to tell whoever asked. It says nothing about its health.
+    pub fn service(&self, name: Option<&str>) -> Result<(&Name, Service), FailReason> {
+        let name = name.unwrap_or(WEB);
+        match self {
+            Target::Http { host, services } => match services.get(name) {
+                Some(service) => Ok((host, *service)),
+                None => Err(FailReason::NoService(Name::from(name))),
+            },
+            Target::Embedded { .. } => Err(FailReason::NoService(Name::from(name))),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Http { host, port } if host.contains(':') && !host.starts_with('[') => {
-                write!(f, "http://[{host}]:{port}")
+            Target::Http { host, services } => {
+                if let (Some(web), 1) = (services.get(WEB), services.len()) {
+                    return if host.contains(':') && !host.starts_with('[') {
+                        write!(f, "http://[{host}]:{}", web.port)
+                    } else {
+                        write!(f, "http://{host}:{}", web.port)
+                    };
+                }
+                write!(f, "{host}")?;
+                services.iter().enumerate().try_for_each(|(i, (name, service))| {
+                    write!(f, "{} {name} {}", if i == 0 { ":" } else { "," }, service.port)
+                })
             }
-            Target::Http { host, port } => write!(f, "http://{host}:{port}"),
             Target::Embedded { worker } => write!(f, "worker {worker}"),
         }
     }
+}
+
+/// What a node is called apart from its name: changes with a reload, and moves no room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Labels {
+    pub(super) region: Option<Name>,
+    pub(super) release: Option<Name>,
 }
 
 /// How a node of some settings begins and is judged.
@@ -89,6 +125,7 @@ impl Node {
             name,
             target,
             weight: AtomicU32::new(weight),
+            labels: ArcSwap::default(),
             status: AtomicU64::new(status.pack()),
             changes: watch::Sender::new(status),
             open: AtomicUsize::new(0),
@@ -139,6 +176,26 @@ impl Node {
         self.weight.load(Ordering::Relaxed)
     }
 
+    /// Returns where it stands.
+    pub fn region(&self) -> Option<Name> {
+        self.labels.load().region.clone()
+    }
+
+    /// Returns what it runs.
+    pub fn release(&self) -> Option<Name> {
+        self.labels.load().release.clone()
+    }
+
+    /// Returns whether it stands in that region.
+    pub fn is_in(&self, region: &str) -> bool {
+        self.labels.load().region.as_deref() == Some(region)
+    }
+
+    /// Returns whether it runs that release.
+    pub fn runs(&self, release: &str) -> bool {
+        self.labels.load().release.as_deref() == Some(release)
+    }
+
     /// Resolves when the node goes down or leaves its pool; at once if that is so already.
     ///
     /// Tunnels and sessions wait on it and close with 1012.
@@ -180,9 +237,9 @@ impl Node {
         self.judge(outcome, now);
     }
 
-    /// Takes the failed connect of a request: an immediate failed check, unless the fault was ours.
+    /// Takes the failed connect of a request: an immediate failed check, unless the fault was not the node's.
     pub fn connect_failed(&self, reason: FailReason, now: Instant) {
-        if matches!(reason, FailReason::Local(_)) {
+        if matches!(reason, FailReason::Local(_) | FailReason::NoService(_)) {
             return;
         }
         self.metrics.connect_failed.inc();
@@ -215,6 +272,13 @@ impl Node {
     /// Returns a receiver that sees each change of the status.
     pub(super) fn subscribe(&self) -> watch::Receiver<Status> {
         self.changes.subscribe()
+    }
+
+    /// Takes the labels of its settings.
+    pub(super) fn set_labels(&self, labels: Labels) {
+        if **self.labels.load() != labels {
+            self.labels.store(Arc::new(labels));
+        }
     }
 
     /// Takes the settings of a reload; health and counters stay.

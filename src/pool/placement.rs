@@ -8,6 +8,8 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use crate::config::settings::Name;
+
 /// What a policy may know of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomName<'a> {
@@ -26,6 +28,21 @@ pub struct Candidate<'a> {
     pub name: &'a str,
     /// Its share of new rooms, relative to the others; 0 gets none.
     pub weight: u32,
+}
+
+/// What a request would like of a room that has no place yet. A room that has one stays where it is, whatever is
+/// wished: it never splits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The node of this name, if it can serve; also one of weight 0.
+    pub node: Option<Name>,
+    /// A node that runs this release, if one can serve.
+    pub release: Option<Name>,
+}
+
+impl Wish {
+    /// No wish.
+    pub const NONE: Self = Self { node: None, release: None };
 }
 
 /// Chooses a node for a room that has no place.

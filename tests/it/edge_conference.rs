@@ -20,11 +20,8 @@ const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 /// An edge with one worker, `open.test` for everybody and `closed.test` for bearers.
 fn rig() -> Rig {
     let mut settings = settings_of(&Plan::default(), &[]);
-    let pool = PoolSettings {
-        name: "workers".into(),
-        nodes: PoolNodes::Embedded { workers: Some(1) },
-        sticky: StickySettings { linger: Duration::from_secs(300) },
-    };
+    let pool =
+        PoolSettings::new("workers", PoolNodes::Embedded { workers: Some(1) }, Duration::from_secs(300));
     settings.pools.insert("workers".into(), Arc::new(pool));
     for (name, auth) in [("open.test", Auth::Open), ("closed.test", Auth::Jwt(Secret::new("env:X", SECRET)))]
     {

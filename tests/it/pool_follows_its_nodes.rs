@@ -13,9 +13,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use roomgate::clock;
-use roomgate::config::settings::{
-    CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, RoomTableSettings, StickySettings,
-};
+use roomgate::config::settings::{CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, RoomTableSettings};
 use roomgate::pool::{Checker, FailReason, Node, NodeState, Pools, WorkerProbe};
 use roomgate::rooms::{RoomId, RoomKey, Rooms};
 use roomgate::tasks::Tasks;
@@ -133,11 +131,7 @@ async fn embedded_workers_are_up_while_they_say_so() {
     }
     let workers = Arc::new(Workers(AtomicUsize::new(9)));
     let house = House::with_workers(Some(Arc::clone(&workers) as Arc<dyn WorkerProbe>));
-    let settings = PoolSettings {
-        name: "p".into(),
-        nodes: PoolNodes::Embedded { workers: Some(3) },
-        sticky: StickySettings { linger: Duration::from_secs(60) },
-    };
+    let settings = PoolSettings::new("p", PoolNodes::Embedded { workers: Some(3) }, Duration::from_secs(60));
     house.pools.apply(&BTreeMap::from([("p".into(), Arc::new(settings))]));
     assert!(house.rooms.place(&room(0), clock::now()).is_err(), "nobody was asked yet");
     house.until("two workers are up", |p| p.nodes[0].can_serve() && p.nodes[1].can_serve()).await;
@@ -200,14 +194,10 @@ impl House {
             .enumerate()
             .map(|(i, backend)| {
                 let port = backend.address.port();
-                (Name::from(format!("s{i}")), HttpNode { host: "127.0.0.1".into(), port, weight: 100 })
+                (Name::from(format!("s{i}")), HttpNode::new("127.0.0.1", port))
             })
             .collect();
-        let settings = PoolSettings {
-            name: "p".into(),
-            nodes: PoolNodes::Http { nodes, check },
-            sticky: StickySettings { linger: Duration::from_secs(60) },
-        };
+        let settings = PoolSettings::new("p", PoolNodes::Http { nodes, check }, Duration::from_secs(60));
         self.pools.apply(&BTreeMap::from([("p".into(), Arc::new(settings))]));
     }
 

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use roomgate::config::settings::{
-    CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, RoomTableSettings, StickySettings,
-};
+use roomgate::config::settings::{CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, RoomTableSettings};
 use roomgate::pool::placement::{Candidate, Policy, Rendezvous, RoomName};
 use roomgate::pool::{CheckOutcome, FailReason, Node, Pools};
 use roomgate::rooms::{Hold, PlaceError, RoomId, RoomKey, Rooms};
@@ -288,7 +286,7 @@ impl Simulation {
         };
         match what {
             Some((port, weight)) => {
-                nodes.insert(node.into(), HttpNode { host: "127.0.0.1".into(), port, weight });
+                nodes.insert(node.into(), HttpNode { weight, ..HttpNode::new("127.0.0.1", port) });
             }
             None => {
                 nodes.remove(node);
@@ -301,11 +299,8 @@ impl Simulation {
             rise: NonZeroU32::MIN,
             fall: NonZeroU32::MIN,
         };
-        let settings = PoolSettings {
-            name: pool.into(),
-            nodes: PoolNodes::Http { nodes, check: Some(check) },
-            sticky: StickySettings { linger: linger_of(pool) },
-        };
+        let settings =
+            PoolSettings::new(pool, PoolNodes::Http { nodes, check: Some(check) }, linger_of(pool));
         self.settings.insert(pool.into(), Arc::new(settings));
     }
 
@@ -321,7 +316,7 @@ impl Simulation {
                 let key = (Arc::clone(&pool.name), Arc::clone(name));
                 let node = match old.remove(&key) {
                     // The same name and address: the same node, with its health.
-                    Some(known) if known.port == http.port => {
+                    Some(known) if known.port == http.services["web"].port => {
                         assert!(Arc::ptr_eq(&known.real, &real), "{key:?} is another object");
                         ModelNode { weight: http.weight, ..known }
                     }
@@ -331,7 +326,13 @@ impl Simulation {
                             self.bury(gone);
                         }
                         self.lives += 1;
-                        ModelNode { port: http.port, weight: http.weight, up: false, life: self.lives, real }
+                        ModelNode {
+                            port: http.services["web"].port,
+                            weight: http.weight,
+                            up: false,
+                            life: self.lives,
+                            real,
+                        }
                     }
                 };
                 self.nodes.insert(key, node);

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use roomgate::clock;
-use roomgate::config::settings::{
-    CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, RoomTableSettings, StickySettings,
-};
+use roomgate::config::settings::{CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, RoomTableSettings};
 use roomgate::pool::{CheckOutcome, FailReason, Pools};
 use roomgate::rooms::{Hold, RoomId, RoomKey, Rooms};
 use roomgate::telemetry::metrics::Metrics;
@@ -128,7 +126,7 @@ fn settings(nodes: u16, port: u16) -> BTreeMap<Name, Arc<PoolSettings>> {
     let nodes = (0..nodes)
         .map(|i| {
             let port = if i == 0 { port } else { 2_000 + i };
-            (Name::from(format!("n{i}")), HttpNode { host: "127.0.0.1".into(), port, weight: 100 })
+            (Name::from(format!("n{i}")), HttpNode::new("127.0.0.1", port))
         })
         .collect();
     let check = CheckSettings {
@@ -138,10 +136,7 @@ fn settings(nodes: u16, port: u16) -> BTreeMap<Name, Arc<PoolSettings>> {
         rise: NonZeroU32::MIN,
         fall: NonZeroU32::MIN,
     };
-    let settings = PoolSettings {
-        name: "p".into(),
-        nodes: PoolNodes::Http { nodes, check: Some(check) },
-        sticky: StickySettings { linger: Duration::from_millis(1) },
-    };
+    let settings =
+        PoolSettings::new("p", PoolNodes::Http { nodes, check: Some(check) }, Duration::from_millis(1));
     BTreeMap::from([("p".into(), Arc::new(settings))])
 }

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use roomgate::clock;
-use roomgate::config::settings::{
-    Advertise, Name, PoolNodes, PoolSettings, RoomTableSettings, StickySettings,
-};
+use roomgate::config::settings::{Advertise, Name, PoolNodes, PoolSettings, RoomTableSettings};
 use roomgate::media::{WorkerLimits, Workers, WorkersConfig};
 use roomgate::pool::{Pools, Target};
 use roomgate::rooms::{RoomId, RoomKey, Rooms};
@@ -61,11 +59,11 @@ impl Rig {
         let tasks = Tasks::new();
         let sfu = Sfu::new(Arc::clone(&workers), tasks.clone(), metrics.sfu.clone());
         let pools = Pools::new(metrics.pool.clone());
-        let settings = PoolSettings {
-            name: "workers".into(),
-            nodes: PoolNodes::Embedded { workers: Some(count) },
-            sticky: StickySettings { linger: Duration::from_secs(60) },
-        };
+        let settings = PoolSettings::new(
+            "workers",
+            PoolNodes::Embedded { workers: Some(count) },
+            Duration::from_secs(60),
+        );
         pools.apply(&BTreeMap::from([(Name::from("workers"), Arc::new(settings))]));
         for node in &pools.get("workers").unwrap().nodes {
             node.set_embedded(Ok(()), clock::now());

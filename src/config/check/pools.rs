@@ -5,11 +5,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Check;
-use crate::config::fault::Mark;
-use crate::config::file::{CheckFile, NodeFile, PoolFile};
+use crate::config::fault::{Mark, quote};
+use crate::config::file::{CheckFile, NodeFile, NodeMap, PoolFile};
 use crate::config::read::{At, Given, Names};
-use crate::config::settings::{CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, StickySettings};
-use crate::config::values::{Ident, show_time};
+use crate::config::settings::{
+    CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, Service, StickySettings, WEB,
+};
+use crate::config::values::{Ident, Label, StoreWord, show_time};
 
 /// What a pool is made of, as far as the file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,8 @@ impl<'a> Check<'a> {
             .map(|(at, _, pool)| pool.value.embedded.full().map_or(at, |(key_at, _)| key_at))
     }
 
-    pub(super) fn pools(&mut self) -> BTreeMap<Name, Arc<PoolSettings>> {
+    /// Builds the pools of an edge that stands in `region`.
+    pub(super) fn pools(&mut self, region: Option<&Name>) -> BTreeMap<Name, Arc<PoolSettings>> {
         let file = self.file;
         if let Some((at, names)) = file.pools.full()
             && names.value.is_empty()
@@ -64,9 +67,14 @@ impl<'a> Check<'a> {
         for (at, name, pool) in names.iter() {
             if let Some(nodes) = self.pool(at, name, &pool.value) {
                 let sticky = StickySettings { linger: pool.value.sticky.linger.value.0 };
-                pools.insert(name.clone(), Arc::new(PoolSettings { name: name.clone(), nodes, sticky }));
+                let region = region.cloned();
+                pools.insert(
+                    name.clone(),
+                    Arc::new(PoolSettings { name: name.clone(), nodes, sticky, region }),
+                );
             }
         }
+        self.regions(&pools);
         pools
     }
 
@@ -92,7 +100,16 @@ impl<'a> Check<'a> {
                     Given::Yes(_, check) => self.node_check(name, &check.value),
                     Given::No | Given::Faulty => None,
                 };
-                Some(PoolNodes::Http { nodes: self.nodes(name, nodes_at, &nodes.value), check })
+                let nodes = self.nodes(name, nodes_at, &nodes.value);
+                if let Some((http_at, _)) = pool.check.get().and_then(|check| check.http.full())
+                    && let Some((node, _)) = nodes
+                        .iter()
+                        .find(|(_, node)| !node.services.is_empty() && !node.services.contains_key(WEB))
+                {
+                    let message = format!("pools.{name}.check: node {node} has no service `{WEB}` to ask");
+                    self.fault(http_at, message, "name its port: `web: 80`");
+                }
+                Some(PoolNodes::Http { nodes, check })
             }
             PoolKind::Unclear => {
                 if pool.nodes.is_missing() {
@@ -114,26 +131,117 @@ impl<'a> Check<'a> {
     fn nodes(&mut self, pool: &Name, at: Mark, files: &Names<Ident, NodeFile>) -> BTreeMap<Name, HttpNode> {
         let mut nodes: BTreeMap<Name, HttpNode> = BTreeMap::new();
         let mut seen: BTreeMap<(Name, u16), Name> = BTreeMap::new();
-        for (_, name, node) in files.iter() {
-            let Some((_, url)) = node.value.url.full() else { continue };
-            let (host, port) = url.value.0.clone();
-            if let Some(first) = seen.get(&(host.clone(), port)) {
-                let message = format!("pools.{pool}.nodes.{name} has the address of {first}");
+        for (at, name, NodeFile(map)) in files.iter().map(|(at, name, node)| (at, name, &node.value)) {
+            let path = format!("pools.{pool}.nodes.{name}");
+            let Some((host_at, host)) = self.node_host(at, &path, map) else { continue };
+            let services = self.services(at, &path, map);
+            let mut doubles = services.values().filter_map(|service| seen.get(&(host.clone(), service.port)));
+            if let Some(first) = doubles.next() {
+                let message = format!("{path} has the address of {first}");
                 self.faults.warn(
-                    url.at,
+                    host_at,
                     message,
                     "rooms are shared out by name: this machine gets both shares",
                 );
-            } else {
-                seen.insert((host.clone(), port), name.clone());
             }
-            nodes.insert(name.clone(), HttpNode { host, port, weight: node.value.weight });
+            for service in services.values() {
+                seen.entry((host.clone(), service.port)).or_insert_with(|| name.clone());
+            }
+            let label = |label: &Given<Label>| label.get().map(|label| label.0.clone());
+            nodes.insert(
+                name.clone(),
+                HttpNode {
+                    host,
+                    services: Arc::new(services),
+                    weight: map.weight.value.0,
+                    region: label(&map.region),
+                    release: label(&map.release),
+                },
+            );
         }
         if !nodes.is_empty() && nodes.values().all(|node| node.weight == 0) {
             let message = format!("pools.{pool}: every node has weight 0");
             self.faults.warn(at, message, "no new room finds a place here");
         }
         nodes
+    }
+
+    /// Finds where a node is: by its URL or its host.
+    fn node_host(&mut self, at: Mark, path: &str, map: &NodeMap) -> Option<(Mark, Name)> {
+        match (&map.url, &map.host) {
+            (Given::Yes(_, url), Given::No) => Some((url.at, url.value.0.0.clone())),
+            (Given::No, Given::Yes(_, host)) => Some((host.at, host.value.0.clone())),
+            (Given::No, Given::No) => {
+                let cure =
+                    "`url: \"http://10.0.1.11:80\"`, or `host: 10.0.1.11` with services such as `web: 80`";
+                self.fault(at, format!("{path} has neither `url` nor `host`"), cure);
+                None
+            }
+            (Given::Yes(key_at, _), Given::Yes(..)) => {
+                let message = format!("{path} has both `url` and `host`");
+                self.fault(*key_at, message, "keep `host`, and write the port as `web`");
+                None
+            }
+            (Given::Faulty, _) | (_, Given::Faulty) => None,
+        }
+    }
+
+    fn services(&mut self, at: Mark, path: &str, map: &NodeMap) -> BTreeMap<Name, Service> {
+        let mut services = BTreeMap::new();
+        let mut faulty = false;
+        if let Some(url) = map.url.get() {
+            services.insert(Name::from(WEB), url.0.1);
+        }
+        let mut named = Vec::new();
+        for (name, service) in map.short() {
+            faulty |= matches!(service, Given::Faulty);
+            if let Given::Yes(key_at, service) = service {
+                named.push((*key_at, Name::from(name), service.value.0));
+            }
+        }
+        faulty |= matches!(map.services, Given::Faulty);
+        if let Some(more) = map.services.get() {
+            faulty |= !more.faulty.is_empty();
+            named.extend(more.iter().map(|(key_at, name, service)| (key_at, name.clone(), service.value.0)));
+        }
+        for (key_at, name, service) in named {
+            if services.insert(name.clone(), service).is_some() {
+                let message = format!("{path} names its service {} twice", quote(&name));
+                self.fault(key_at, message, "a URL is the service `web`; each service is named once");
+            }
+        }
+        if services.is_empty() && !faulty {
+            self.fault(at, format!("{path} has no service"), "name its port: `web: 80`");
+        }
+        services
+    }
+
+    /// Edges of several regions without a shared store choose apart for one new room.
+    fn regions(&mut self, pools: &BTreeMap<Name, Arc<PoolSettings>>) {
+        let StoreWord::Memory = self.file.store.value;
+        let common = self.file.region.get().map(|region| &region.0);
+        let mut regions =
+            self.edge_files().map(|(_, _, edge)| edge.value.region.get().map(|r| &r.0).or(common));
+        let Some(first) = regions.next() else { return };
+        if regions.all(|region| region == first) {
+            return;
+        }
+        for (at, name, _) in self.pool_files() {
+            let Some(PoolNodes::Http { nodes, .. }) = pools.get(name).map(|pool| &pool.nodes) else {
+                continue;
+            };
+            if nodes.values().any(|node| node.region.is_some()) {
+                let message = format!(
+                    "pools.{name}: edges of several regions each prefer their own nodes, and without a shared store \
+                     they do not tell each other: a room that is entered through two regions is split"
+                );
+                self.faults.warn(
+                    at,
+                    message,
+                    "let one room's people come through one region, or leave `region` of the nodes out",
+                );
+            }
+        }
     }
 
     fn node_check(&mut self, pool: &Name, check: &CheckFile) -> Option<CheckSettings> {

@@ -1,27 +1,18 @@
 //! Pools as YAML.
 
 use super::{Map, map_of};
-use crate::config::settings::{PoolNodes, PoolSettings};
-use crate::config::values::show_time;
+use crate::config::file::NodeMap;
+use crate::config::settings::{HttpNode, PoolNodes, PoolSettings};
+use crate::config::values::{show_node_url, show_time};
 
 pub(super) fn pool(settings: &PoolSettings) -> Map {
-    let PoolSettings { name: _, nodes, sticky } = settings;
+    let PoolSettings { name: _, nodes, sticky, region: _ } = settings;
     let mut map = Map::default();
     match nodes {
         PoolNodes::Embedded { workers: None } => map.put("embedded", "auto"),
         PoolNodes::Embedded { workers: Some(workers) } => map.put("embedded", *workers),
         PoolNodes::Http { nodes, check } => {
-            let node = |host: &str, port: u16| {
-                if host.contains(':') {
-                    format!("http://[{host}]:{port}")
-                } else {
-                    format!("http://{host}:{port}")
-                }
-            };
-            let nodes = nodes.iter().map(|(name, n)| {
-                (&**name, Map::default().with("url", node(&n.host, n.port)).with("weight", n.weight))
-            });
-            map.put("nodes", map_of(nodes));
+            map.put("nodes", map_of(nodes.iter().map(|(name, settings)| (&**name, node(settings)))));
             if let Some(check) = check {
                 let check = Map::default()
                     .with("http", &*check.path)
@@ -35,4 +26,33 @@ pub(super) fn pool(settings: &PoolSettings) -> Map {
     }
     map.put("sticky", Map::default().with("linger", show_time(sticky.linger)));
     map
+}
+
+fn node(settings: &HttpNode) -> Map {
+    let HttpNode { host, services, weight, region, release } = settings;
+    let mut map = Map::default();
+    if let Some(web) = settings.only_web() {
+        map.put("url", show_node_url(host, web));
+    } else {
+        map.put("host", &**host);
+        let mut others = Map::default();
+        let mut has_others = false;
+        for (name, service) in &**services {
+            if NodeMap::SHORT.contains(&&**name) {
+                map.put(name, service.port);
+            } else {
+                others.put(name, service.port);
+                has_others = true;
+            }
+        }
+        if has_others {
+            map.put("services", others);
+        }
+    }
+    for (key, label) in [("region", region), ("release", release)] {
+        if let Some(label) = label {
+            map.put(key, &**label);
+        }
+    }
+    map.with("weight", *weight)
 }

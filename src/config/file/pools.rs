@@ -8,7 +8,7 @@ use crate::config::read::{
     At, Given, KeyKind, KeySchema, Names, Read, Reader, Reload, either, record, record_schema,
 };
 use crate::config::tree::Node;
-use crate::config::values::{CheckPath, Count, Ident, NodeUrl, Time};
+use crate::config::values::{CheckPath, Count, Ident, Label, NodeHost, NodeUrl, ServicePort, Time};
 
 record! {
     /// A named set of nodes: HTTP services (`nodes`), or this process's own SFU workers (`embedded`).
@@ -25,13 +25,42 @@ record! {
 }
 
 record! {
-    /// An HTTP node with a weight.
+    /// An HTTP node: where it is (`url`, or `host` with services), where it stands, what it runs.
     NodeMap {
-        /// Where it is: http://host:port.
-        url: NodeUrl, required, live;
+        /// Where it is, with the one service `web`: http://host:port. Further services may stand beside it.
+        url: NodeUrl, optional, live;
+        /// Where it is: an IP address or a name. Its services are named by the keys that follow.
+        host: NodeHost, optional, live;
+        /// Port of its web server: where requests go that nothing sends elsewhere.
+        web: ServicePort, optional, live;
+        /// Port of Prosody's HTTP: BOSH, XMPP over WebSocket, room API.
+        prosody: ServicePort, optional, live;
+        /// Port of Jicofo's HTTP: conference requests, health.
+        jicofo: ServicePort, optional, live;
+        /// Port of its WebSockets, where they have their own.
+        ws: ServicePort, optional, live;
+        /// Port of its API, where that has its own.
+        api: ServicePort, optional, live;
+        /// Ports of any other services, by name.
+        services: Names<Ident, ServicePort>, optional, live;
+        /// Where it stands: rooms from an edge of the same region go there first.
+        region: Label, optional, live;
+        /// What it runs: rooms that ask for a release go there.
+        release: Label, optional, live;
         /// Share of new rooms, relative to the other nodes; 0 gets no new rooms.
         weight: Count<0, 10_000>, default(Count(100)), live;
     }
+}
+
+impl NodeMap {
+    /// The services with keys of their own.
+    pub(in crate::config) fn short(&self) -> [(&'static str, &Given<ServicePort>); 5] {
+        let Self { web, prosody, jicofo, ws, api, .. } = self;
+        [("web", web), ("prosody", prosody), ("jicofo", jicofo), ("ws", ws), ("api", api)]
+    }
+
+    /// The names of the services with keys of their own.
+    pub(in crate::config) const SHORT: [&'static str; 5] = ["web", "prosody", "jicofo", "ws", "api"];
 }
 
 record! {
@@ -77,21 +106,17 @@ impl Read for EmbeddedFile {
     }
 }
 
-/// An HTTP node: a URL, or a URL with more.
+/// An HTTP node: a URL, or a map.
 #[derive(Clone, Debug)]
-pub(in crate::config) struct NodeFile {
-    pub(in crate::config) url: Given<NodeUrl>,
-    pub(in crate::config) weight: u32,
-}
+pub(in crate::config) struct NodeFile(pub(in crate::config) NodeMap);
 
 impl Read for NodeFile {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-        if word(node).is_some() {
-            let url = Given::Yes(reader.key_at(), At::read(node, reader)?);
-            return Some(Self { url, weight: NodeMap::absent().weight.value.0 });
+        if word(node).is_none() {
+            return NodeMap::read(node, reader).map(Self);
         }
-        let NodeMap { url, weight } = NodeMap::read(node, reader)?;
-        Some(Self { url, weight: weight.value.0 })
+        let url = Given::Yes(reader.key_at(), At::read(node, reader)?);
+        Some(Self(NodeMap { url, ..NodeMap::absent() }))
     }
 }
 

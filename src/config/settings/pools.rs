@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Name;
@@ -15,6 +16,26 @@ pub struct PoolSettings {
     pub nodes: PoolNodes,
     /// How rooms stick.
     pub sticky: StickySettings,
+    /// The region of this edge: nodes that stand there come first.
+    pub region: Option<Name>,
+}
+
+impl PoolSettings {
+    /// Creates a pool of an edge without a region.
+    pub fn new(name: impl Into<Name>, nodes: PoolNodes, linger: Duration) -> Self {
+        Self { name: name.into(), nodes, sticky: StickySettings { linger }, region: None }
+    }
+
+    /// Returns the first node that lacks a service, by name: what is sent to the service could not go there. `None`:
+    /// every node has it. Embedded workers have no services, and the answer for them is `None` too.
+    pub fn without_service(&self, service: &str) -> Option<&Name> {
+        match &self.nodes {
+            PoolNodes::Http { nodes, .. } => {
+                nodes.iter().find(|(_, node)| !node.services.contains_key(service)).map(|(name, _)| name)
+            }
+            PoolNodes::Embedded { .. } => None,
+        }
+    }
 }
 
 /// What a pool is made of.
@@ -34,15 +55,50 @@ pub enum PoolNodes {
     },
 }
 
-/// One HTTP node.
+/// One HTTP node: a host with services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpNode {
     /// An IP address (IPv6 without brackets) or a DNS name in lower case, resolved when it is dialled.
     pub host: Name,
-    /// TCP port.
-    pub port: u16,
+    /// Its services by name. A node that is a URL has one, [`WEB`].
+    pub services: Arc<BTreeMap<Name, Service>>,
     /// Share of new rooms, relative to the other nodes. Default 100; 0 gets no new rooms.
     pub weight: u32,
+    /// Where it stands.
+    pub region: Option<Name>,
+    /// What it runs, for rooms that ask for a release.
+    pub release: Option<Name>,
+}
+
+/// Where a service of a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Service {
+    /// TCP port.
+    pub port: u16,
+}
+
+/// The service that requests go to when nothing names another.
+pub const WEB: &str = "web";
+
+impl HttpNode {
+    /// Creates a node with the service [`WEB`] alone, of weight 100.
+    pub fn new(host: impl Into<Name>, port: u16) -> Self {
+        Self::with_services(host, [(WEB, Service { port })])
+    }
+
+    /// Creates a node with these services, of weight 100.
+    pub fn with_services<'a>(
+        host: impl Into<Name>,
+        services: impl IntoIterator<Item = (&'a str, Service)>,
+    ) -> Self {
+        let services = services.into_iter().map(|(name, service)| (Name::from(name), service)).collect();
+        Self { host: host.into(), services: Arc::new(services), weight: 100, region: None, release: None }
+    }
+
+    /// Returns the service when it is [`WEB`] and the node has no other: such a node is written as a URL.
+    pub fn only_web(&self) -> Option<Service> {
+        self.services.get(WEB).copied().filter(|_| self.services.len() == 1)
+    }
 }
 
 /// An HTTP health check.

@@ -429,6 +429,70 @@ pub(super) const SENSE: &[Case] = &[
         ],
     },
     Case {
+        name: "node without a place",
+        edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { web: 80 }")],
+        edge: None,
+        faults: &[
+            "12:14: pools.shards.nodes.s1 has neither `url` nor `host`; `url: \"http://10.0.1.11:80\"`, or `host: 10.0.1.11` with services such as `web: 80`",
+        ],
+    },
+    Case {
+        name: "node with two places",
+        edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { url: \"http://127.0.0.1:9001\", host: 127.0.0.1 }")],
+        edge: None,
+        faults: &[
+            "12:20: pools.shards.nodes.s1 has both `url` and `host`; keep `host`, and write the port as `web`",
+        ],
+    },
+    Case {
+        name: "node without a service",
+        edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { host: 127.0.0.1, region: eu }")],
+        edge: None,
+        faults: &[
+            "12:14: pools.shards.nodes.s1 has no service; name its port: `web: 80`",
+        ],
+    },
+    Case {
+        name: "service named twice",
+        edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { url: \"http://127.0.0.1:9001\", web: 80 }")],
+        edge: None,
+        faults: &[
+            "12:50: pools.shards.nodes.s1 names its service \"web\" twice; a URL is the service `web`; each service is named once",
+        ],
+    },
+    Case {
+        name: "service without a port",
+        edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { host: 127.0.0.1, web: 80, prosody: 70000 }")],
+        edge: None,
+        faults: &[
+            "12:55: pools.shards.nodes.s1.prosody: \"70000\": not a port; 1 to 65535",
+        ],
+    },
+    Case {
+        name: "host with a port",
+        edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { host: \"127.0.0.1:80\", web: 80 }")],
+        edge: None,
+        faults: &[
+            "12:26: pools.shards.nodes.s1.host: \"127.0.0.1:80\": not the host of a node; without a port: each service has its own, as in `web: 80`",
+        ],
+    },
+    Case {
+        name: "region that is no name",
+        edits: &[("version: 1", "version: 1\nregion: \"the west\"")],
+        edge: None,
+        faults: &[
+            "2:9: region: \"the west\": not a name; 1 to 64 letters, digits, \".\", \"_\" or \"-\", a letter or digit first",
+        ],
+    },
+    Case {
+        name: "check of a service that a node lacks",
+        edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { host: 127.0.0.1, prosody: 5280 }")],
+        edge: None,
+        faults: &[
+            "13:14: pools.shards.check: node s1 has no service `web` to ask; name its port: `web: 80`",
+        ],
+    },
+    Case {
         name: "no node",
         edits: &[("{ s1: \"http://127.0.0.1:9001\", s2: \"http://127.0.0.1:9002\", s3: \"http://127.0.0.1:9003\" }", "{}")],
         edge: None,

@@ -187,7 +187,9 @@ fn the_tree_reads_the_example_as_serde_yaml_does() {
 
 /// Another legal value for each key that has one; `-` removes the key.
 const OTHERS: &[(&str, &str, &str)] = &[
+    ("File", "region", "us-east"),
     ("EdgeFile", "id", "2"),
+    ("EdgeFile", "region", "us-east"),
     ("EdgeFile", "public", "[203.0.113.99]"),
     ("ListenerFile", "bind", "[\":9443\"]"),
     ("ListenerFile", "redirect", "-"),
@@ -217,6 +219,15 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("SiteLimitsFile", "head", "33KiB"),
     ("PoolFile", "embedded", "3"),
     ("NodeMap", "url", "http://127.0.0.1:9009"),
+    ("NodeMap", "host", "127.0.0.9"),
+    ("NodeMap", "web", "81"),
+    ("NodeMap", "prosody", "5281"),
+    ("NodeMap", "jicofo", "8889"),
+    ("NodeMap", "ws", "-"),
+    ("NodeMap", "api", "-"),
+    ("NodeMap", "services", "{ sidecar: 6001 }"),
+    ("NodeMap", "region", "us-east"),
+    ("NodeMap", "release", "\"1235\""),
     ("NodeMap", "weight", "50"),
     ("CheckFile", "http", "/health"),
     ("CheckFile", "every", "3s"),
@@ -260,6 +271,12 @@ fn what_a_key_says_of_reloads_is_what_a_reload_does() {
         let (_, _, other) = other.unwrap_or_else(|| panic!("name another value of {record}.{key}"));
         let found = walk.found.iter().find(|f| f.record == record && f.key == key).unwrap();
         let mut changed = value.clone();
+        let mut before = before.clone();
+        if (record.as_str(), key.as_str()) == ("File", "region") {
+            // An edge's own region hides that of the file.
+            changed["edges"]["edge-a"].as_mapping_mut().unwrap().remove("region");
+            before = load(&changed);
+        }
         let (last, parents) = found.path.split_last().unwrap();
         let parent = parents.iter().fold(&mut changed, |value, part| {
             if let Value::Sequence(items) = value {

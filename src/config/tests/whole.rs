@@ -31,13 +31,70 @@ fn the_file_of_the_documentation_loads() {
     assert_eq!(s.sites.find("any").unwrap().app, App::Conference { auth: Auth::Open });
     let PoolNodes::Http { nodes, check: Some(check) } = &s.pools["shards"].nodes else { panic!() };
     assert_eq!(
-        (nodes.len(), &*nodes["s2"].host, nodes["s2"].port, nodes["s2"].weight),
+        (nodes.len(), &*nodes["s2"].host, nodes["s2"].only_web().unwrap().port, nodes["s2"].weight),
         (3, "127.0.0.1", 9002, 100)
     );
     assert_eq!((&*check.path, check.every), ("/about/health", Duration::from_secs(2)));
     assert_eq!(s.pools["shards"].sticky.linger, Duration::from_secs(300));
     assert_eq!(s.pools["workers"].nodes, PoolNodes::Embedded { workers: None });
     assert_eq!(s.store, StoreSettings::Memory);
+}
+
+#[test]
+fn a_node_may_be_a_host_with_services_and_labels() {
+    let dir = folder();
+    let text = ISSUE
+        .replace("version: 1\n", "version: 1\nregion: eu-central\n")
+        .replace(
+            "s1: \"http://127.0.0.1:9001\"",
+            "s1: { host: 10.0.1.11, web: 80, prosody: 5280, jicofo: 8888, services: { sidecar: 6000 }, \
+             region: eu-central, release: 1234 }",
+        )
+        .replace("s2: \"http://127.0.0.1:9002\"", "s2: { url: \"http://[::1]:90\", ws: 91, weight: 7 }");
+    let loaded = load(&text, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.warnings, vec![]);
+    assert_eq!(loaded.settings.edge.region.as_deref(), Some("eu-central"));
+    let pool = &loaded.settings.pools["shards"];
+    assert_eq!(pool.region.as_deref(), Some("eu-central"));
+    let PoolNodes::Http { nodes, .. } = &pool.nodes else { panic!() };
+    let services = |node: &str| -> Vec<(String, u16)> {
+        nodes[node].services.iter().map(|(name, service)| (name.to_string(), service.port)).collect()
+    };
+    let expected = [("jicofo", 8888), ("prosody", 5280), ("sidecar", 6000), ("web", 80)];
+    assert_eq!(services("s1"), expected.map(|(name, port)| (name.to_owned(), port)));
+    assert_eq!(services("s2"), [("web".to_owned(), 90), ("ws".to_owned(), 91)].map(|(n, p)| (n.clone(), p)));
+    let s1 = &nodes["s1"];
+    let labels = (s1.region.as_deref(), s1.release.as_deref(), s1.weight);
+    assert_eq!((labels, &*s1.host), ((Some("eu-central"), Some("1234"), 100), "10.0.1.11"));
+    assert_eq!((&*nodes["s2"].host, nodes["s2"].weight), ("::1", 7));
+    assert_eq!(pool.without_service("prosody").map(|name| &**name), Some("s2"));
+    let again = load(&loaded.effective, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((loaded.settings, loaded.effective), (again.settings, again.effective));
+}
+
+#[test]
+fn an_edge_stands_in_its_own_region_or_in_that_of_the_file() {
+    let dir = folder();
+    let edges = "region: eu\nedges:\n  a: { id: 1, public: [203.0.113.1] }\n  b: { id: 2, region: us }\n";
+    let text = ISSUE
+        .replace("  workers: { embedded: auto }\n", "")
+        .replace("media: { bind: [\":10000\"], advertise: auto }\n", edges)
+        .replace("app: conference, pool: workers, auth: open", "pool: shards")
+        .replace("s1: \"http://127.0.0.1:9001\"", "s1: { url: \"http://127.0.0.1:9001\", region: us }");
+    for (edge, region) in [("a", "eu"), ("b", "us")] {
+        let loaded = load(&text, dir.path(), Some(edge)).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(loaded.settings.edge.region.as_deref(), Some(region));
+        assert_eq!(loaded.settings.pools["shards"].region.as_deref(), Some(region));
+        let warnings: Vec<String> = loaded.warnings.iter().map(crate::config::Fault::one_line).collect();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("a room that is entered through two regions is split"), "{warnings:?}");
+        let again =
+            load(&loaded.effective, dir.path(), Some(edge)).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!((loaded.settings, loaded.effective), (again.settings, again.effective));
+    }
+    let one = text.replace("region: us }\n", "region: eu }\n");
+    let loaded = load(&one, dir.path(), Some("b")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.warnings, vec![], "one region: all edges choose alike");
 }
 
 #[test]

@@ -1,0 +1,207 @@
+//! Nodes: where they are, what they offer, how they are checked.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{Host, Ident, Wrong, parse_port, value};
+use crate::config::fault::quote;
+use crate::config::read::{NameRule, Read, Reader};
+use crate::config::settings::{Name, Service};
+use crate::config::tree::Node;
+
+text_value! {
+    /// Host and port of an HTTP node.
+    NodeUrl((Name, Service)), "a URL",
+    { "type": "string", "pattern": "^http://", "examples": ["http://10.0.1.11:80"] }, parse_node_url
+}
+text_value! {
+    /// Host of a node with named services.
+    NodeHost(Name), "a host", { "type": "string", "minLength": 1, "examples": ["10.0.1.11", "s1.example.com"] },
+    parse_node_host
+}
+text_value! {
+    /// Where a service of a node is: its port.
+    ServicePort(Service), "a port", { "type": ["integer", "string"], "minimum": 1, "maximum": 65535 },
+    parse_service
+}
+text_value! {
+    /// Name of a region or release. A plain number is a name here.
+    Label(Name), "a name", { "type": ["string", "number"], "examples": ["eu-central", "1234"] }, parse_label
+}
+text_value! {
+    /// Path of a check's request.
+    CheckPath(Name), "a path that begins with \"/\"", { "type": "string", "pattern": "^/" }, parse_check_path
+}
+
+fn parse_check_path(text: &str) -> Result<Name, Wrong> {
+    if let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) {
+        let path = rest.find('/').map_or("/", |at| &rest[at..]);
+        return Err((
+            "a URL".to_owned(),
+            format!("only its path, {}: the node's address is known", quote(path)),
+        ));
+    }
+    if !text.starts_with('/') {
+        return Err(("not a path".to_owned(), format!("write {}", quote(&format!("/{text}")))));
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        return Err(("not a path".to_owned(), "percent-encode what is not printable ASCII".to_owned()));
+    }
+    Ok(Arc::from(text))
+}
+
+fn parse_label(text: &str) -> Result<Name, Wrong> {
+    Ident::check(text).map(|()| Arc::from(text)).map_err(|(_, cure)| ("not a name".to_owned(), cure))
+}
+
+fn parse_service(text: &str) -> Result<Service, Wrong> {
+    match parse_port(text) {
+        Some(port) if port > 0 => Ok(Service { port }),
+        Some(_) | None => Err(("not a port".to_owned(), "1 to 65535".to_owned())),
+    }
+}
+
+fn parse_node_host(text: &str) -> Result<Name, Wrong> {
+    let wrong = |cure: &str| Err(("not the host of a node".to_owned(), cure.to_owned()));
+    if text.contains("://") {
+        return wrong("only the host; or write the whole as `url`");
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if bare.parse::<Ipv6Addr>().is_err() && text.contains(':') {
+        return wrong("without a port: each service has its own, as in `web: 80`");
+    }
+    checked_host(bare).or_else(|cure| wrong(&cure))
+}
+
+/// Takes a host without brackets: an IP address, or a name in lower case.
+fn checked_host(host: &str) -> Result<Name, String> {
+    let host = host.to_ascii_lowercase();
+    if host.parse::<IpAddr>().is_err() {
+        if Host::check(&host).is_err() || host == "*" {
+            return Err("a host is a name or an IP address".to_owned());
+        }
+        if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return Err("not an IPv4 address".to_owned());
+        }
+    }
+    Ok(Arc::from(host))
+}
+
+fn parse_node_url(text: &str) -> Result<(Name, Service), Wrong> {
+    let wrong = |cure: String| Err(("not the URL of a node".to_owned(), cure));
+    let rest = match text.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(("https", rest)) => {
+            return Err((
+                "scheme must be http".to_owned(),
+                format!("write {}", quote(&format!("http://{rest}"))),
+            ));
+        }
+        Some(_) => return Err(("scheme must be http".to_owned(), "\"http://10.0.1.11:80\"".to_owned())),
+        None => return wrong(format!("write {}", quote(&format!("http://{text}")))),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#']) {
+        return wrong("only host and port: requests keep their own path".to_owned());
+    }
+    if rest.contains('@') {
+        return wrong("without a user".to_owned());
+    }
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(inner) => match inner.split_once(']') {
+            Some((host, "")) if host.parse::<Ipv6Addr>().is_ok() => (host, None),
+            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && port.starts_with(':') => {
+                (host, Some(&port[1..]))
+            }
+            Some(_) | None => {
+                return wrong("an IPv6 address stands in brackets: \"http://[::1]:80\"".to_owned());
+            }
+        },
+        None => match rest.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => {
+                return wrong("an IPv6 address stands in brackets: \"http://[::1]:80\"".to_owned());
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (rest, None),
+        },
+    };
+    let port = match port {
+        None => 80,
+        Some(port) => match parse_port(port) {
+            Some(port) if port > 0 => port,
+            Some(_) | None => return wrong("a port is 1 to 65535".to_owned()),
+        },
+    };
+    checked_host(host).map(|host| (host, Service { port })).or_else(wrong)
+}
+
+/// Writes host and service as the file has them.
+pub(in crate::config) fn show_node_url(host: &str, service: Service) -> String {
+    let port = service.port;
+    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_by_url() {
+        for (text, host, port) in [
+            ("http://127.0.0.1:9001", "127.0.0.1", 9001),
+            ("http://s1.example.com/", "s1.example.com", 80),
+            ("http://S1:8080", "s1", 8080),
+            ("http://[::1]:81", "::1", 81),
+            ("http://[2001:db8::1]", "2001:db8::1", 80),
+        ] {
+            assert_eq!(parse_node_url(text), Ok((Arc::from(host), Service { port })), "{text}");
+        }
+        for (text, wrong) in [
+            ("https://a:443", "scheme must be http"),
+            ("tcp://a:443", "scheme must be http"),
+            ("a:80", "write \"http://a:80\""),
+            ("http://a:80/path", "only host and port"),
+            ("http://u@a:80", "without a user"),
+            ("http://a:0", "a port is 1 to 65535"),
+            ("http://a:70000", "a port is 1 to 65535"),
+            ("http://", "a host is a name"),
+            ("http://:80", "a host is a name"),
+            ("http://a b", "a host is a name"),
+            ("http://*:80", "a host is a name"),
+            ("http://1.2.3.400:80", "a host is a name"),
+            ("http://::1:80", "an IPv6 address"),
+            ("http://[::1]x", "an IPv6 address"),
+            ("http://[x]:80", "an IPv6 address"),
+        ] {
+            let (message, cure) = parse_node_url(text).unwrap_err();
+            assert!(message.starts_with(wrong) || cure.starts_with(wrong), "{text}: {message}; {cure}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_nodes() {
+        for (text, host) in [
+            ("10.0.1.11", "10.0.1.11"),
+            ("S1.example.com", "s1.example.com"),
+            ("::1", "::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(parse_node_host(text), Ok(Arc::from(host)), "{text}");
+        }
+        for (text, cure) in [
+            ("http://a", "only the host"),
+            ("a:80", "without a port"),
+            ("[::1]:80", "without a port"),
+            ("*", "a host is a name"),
+            ("a b", "a host is a name"),
+            ("", "a host is a name"),
+            ("1.2.3.400", "a host is a name"),
+        ] {
+            let (_, found) = parse_node_host(text).unwrap_err();
+            assert!(found.starts_with(cure), "{text}: {found}");
+        }
+    }
+}
