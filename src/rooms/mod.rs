@@ -18,6 +18,7 @@ pub use key::{KeyError, RequestView, RoomKey, room_of};
 
 use crate::clock;
 use crate::config::settings::{Name, RoomTableSettings};
+pub use crate::pool::Wish;
 use crate::pool::placement::{Candidate, Policy, Rendezvous, RoomName};
 use crate::pool::{Node, Pools};
 use crate::tasks::Tasks;
@@ -88,13 +89,23 @@ impl Rooms {
     /// # Errors
     /// There is no such pool, or none of its nodes can serve.
     pub fn place(&self, room: &RoomId, now: Instant) -> Result<Arc<Node>, PlaceError> {
+        self.place_as(room, &Wish::NONE, now)
+    }
+
+    /// Like [`Rooms::place`]; a room that gets a place now gets it as wished, if that can be. A wish that cannot be
+    /// met is no error: the room is placed as without it. Where a room without a wish was on a node with a release
+    /// and has to leave it, a node of the same release comes first.
+    ///
+    /// # Errors
+    /// As for [`Rooms::place`].
+    pub fn place_as(&self, room: &RoomId, wish: &Wish, now: Instant) -> Result<Arc<Node>, PlaceError> {
         let shared = &*self.shared;
         let hash = shared.hash(room);
         let mut table = shared.shard(hash).lock();
         if let Some(seat) = table.touch(hash, now) {
             return Ok(Arc::clone(&seat.node));
         }
-        shared.place(&mut table, hash, room, now).map(|placed| placed.seat.node)
+        shared.place(&mut table, hash, room, wish, now).map(|placed| placed.seat.node)
     }
 
     /// Places a room and holds it: while the [`Hold`] lives, the room keeps its place.
@@ -102,10 +113,18 @@ impl Rooms {
     /// # Errors
     /// There is no such pool, or none of its nodes can serve.
     pub fn hold(&self, room: &RoomId, now: Instant) -> Result<(Arc<Node>, Hold), PlaceError> {
+        self.hold_as(room, &Wish::NONE, now)
+    }
+
+    /// Like [`Rooms::hold`], with a wish for a room that gets a place now: see [`Rooms::place_as`].
+    ///
+    /// # Errors
+    /// As for [`Rooms::place`].
+    pub fn hold_as(&self, room: &RoomId, wish: &Wish, now: Instant) -> Result<(Arc<Node>, Hold), PlaceError> {
         let shared = &*self.shared;
         let hash = shared.hash(room);
         let mut table = shared.shard(hash).lock();
-        let placed = shared.place(&mut table, hash, room, now)?;
+        let placed = shared.place(&mut table, hash, room, wish, now)?;
         let held = placed.grant.map(|grant| {
             if table.hold(hash, grant) {
                 shared.metrics.held.inc();
@@ -115,6 +134,18 @@ impl Rooms {
         drop(table);
         let TakenSeat { node, term } = placed.seat;
         Ok((Arc::clone(&node), Hold { node, term, held }))
+    }
+
+    /// Returns the node where a room lives, or `None` if it has no place that stands; gives it none. With a time,
+    /// the room is touched; without one, it is as if nobody had asked.
+    pub fn find(&self, room: &RoomId, touched: Option<Instant>) -> Option<Arc<Node>> {
+        let hash = self.shared.hash(room);
+        let mut table = self.shared.shard(hash).lock();
+        let seat = match touched {
+            Some(now) => table.touch(hash, now),
+            None => table.seat(hash),
+        };
+        seat.map(|seat| Arc::clone(&seat.node))
     }
 
     /// Places anew all rooms of a node that went down or left its pool, each as a whole; returns how many. Rooms that
@@ -127,7 +158,10 @@ impl Rooms {
             let (anew, held) = table.reseat(
                 now,
                 |seat| Arc::ptr_eq(&seat.node, node),
-                |room| Some((shared.pick(room).ok()?, shared.linger(&room.pool))),
+                |room, fallen| {
+                    let seat = shared.pick(room, &Wish::NONE, Some(fallen)).ok()?;
+                    Some((seat, shared.linger(&room.pool)))
+                },
             );
             moved += anew;
             shared.metrics.held.sub(count(held));
@@ -366,6 +400,7 @@ impl Shared {
         table: &mut Table<RoomId, TakenSeat>,
         hash: RoomHash,
         room: &RoomId,
+        wish: &Wish,
         now: Instant,
     ) -> Result<Placed<TakenSeat>, PlaceError> {
         let mut error = PlaceError::NoNode;
@@ -374,7 +409,7 @@ impl Shared {
             room,
             now,
             self.linger(&room.pool),
-            || self.pick(room).map_err(|e| error = e).ok(),
+            |fallen| self.pick(room, wish, fallen).map_err(|e| error = e).ok(),
             || self.reserve(),
         );
         let Some(placed) = placed else {
@@ -398,21 +433,43 @@ impl Shared {
         Ok(placed)
     }
 
-    /// Chooses a seat for a room that has none.
-    fn pick(&self, room: &RoomId) -> Result<TakenSeat, PlaceError> {
+    /// Chooses a seat for a room that has none: the wished node; else by policy among the nodes of the wished release,
+    /// or that of the seat that fell; else of this edge's region; else all. Within a release its nodes in the region
+    /// come first.
+    fn pick(&self, room: &RoomId, wish: &Wish, fallen: Option<&TakenSeat>) -> Result<TakenSeat, PlaceError> {
         let pool = self.pools.get(&room.pool).ok_or(PlaceError::UnknownPool)?;
         // The term is read once, with the health: a node that falls while we choose leaves a seat that has fallen.
-        let seats = || {
-            pool.nodes
-                .iter()
-                .filter_map(|node| node.serving_term().map(|term| TakenSeat { node: Arc::clone(node), term }))
-        };
-        let seats: Vec<TakenSeat> = seats().collect();
+        let seats: Vec<TakenSeat> = pool
+            .nodes
+            .iter()
+            .filter_map(|node| node.serving_term().map(|term| TakenSeat { node: Arc::clone(node), term }))
+            .collect();
+        if let Some(name) = &wish.node
+            && let Some(seat) = seats.iter().find(|seat| seat.node.name == *name)
+        {
+            return Ok(seat.clone());
+        }
+        let release = wish.release.clone().or_else(|| fallen.and_then(|seat| seat.node.release()));
+        let (release, region) = (release.as_deref(), pool.settings.region.as_deref());
         let name = RoomName { pool: &room.pool, scope: &room.scope, key: room.key.as_ref() };
-        let mut candidates =
-            seats.iter().map(|seat| Candidate { name: &seat.node.name, weight: seat.node.weight() });
-        let index = self.policy.pick(name, &mut candidates).ok_or(PlaceError::NoNode)?;
-        seats.into_iter().nth(index).ok_or(PlaceError::NoNode)
+        let pick = |release: Option<&str>, region: Option<&str>| {
+            let fits = |seat: &&TakenSeat| {
+                release.is_none_or(|release| seat.node.runs(release))
+                    && region.is_none_or(|region| seat.node.is_in(region))
+            };
+            let fitting: Vec<&TakenSeat> = seats.iter().filter(fits).collect();
+            let mut candidates =
+                fitting.iter().map(|seat| Candidate { name: &seat.node.name, weight: seat.node.weight() });
+            let index = self.policy.pick(name, &mut candidates)?;
+            fitting.get(index).map(|seat| (*seat).clone())
+        };
+        let tiers = [(release, region), (release, None), (None, region)];
+        tiers
+            .into_iter()
+            .filter(|tier| *tier != (None, None))
+            .find_map(|(release, region)| pick(release, region))
+            .or_else(|| pick(None, None))
+            .ok_or(PlaceError::NoNode)
     }
 
     fn reserve(&self) -> bool {
@@ -450,48 +507,4 @@ const EXPIRE_BUDGET: usize = 256;
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::telemetry::metrics::Metrics;
-
-    #[test]
-    fn what_a_request_reads_of_a_room_is_one_line_of_the_cache() {
-        assert_eq!(std::mem::size_of::<(RoomHash, table::Placement<RoomId, TakenSeat>)>(), 64);
-    }
-
-    #[test]
-    fn long_and_short_names_hash_alike_and_parts_do_not_run_together() {
-        let metrics = Metrics::new();
-        let rooms = Rooms::new(
-            Pools::new(metrics.pool.clone()),
-            &RoomTableSettings { rooms_max: 1 },
-            metrics.rooms.clone(),
-        );
-        let hash = |pool: &str, scope: &str, key: &str| {
-            let id = RoomId { pool: pool.into(), scope: scope.into(), key: RoomKey::new(key).unwrap() };
-            let parts = [id.pool.as_bytes(), id.scope.as_bytes(), id.key.as_str().as_bytes()];
-            let hash = rooms.shared.hash(&id);
-            assert_eq!(hash, rooms.shared.hash_long(parts), "{id:?}");
-            hash
-        };
-        // Up to the buffer, across its end, and beyond it.
-        let hashes: std::collections::BTreeSet<_> =
-            (1..=256).map(|len| hash("p", "meet.example.com", &"x".repeat(len))).collect();
-        assert_eq!(hashes.len(), 256);
-        assert_ne!(hash("ab", "c", "d"), hash("a", "bc", "d"));
-        assert_ne!(hash("a", "bc", "d"), hash("a", "b", "cd"));
-    }
-
-    #[test]
-    fn a_room_of_no_pool_or_no_node_has_no_place() {
-        let metrics = Metrics::new();
-        let pools = Pools::new(metrics.pool.clone());
-        let rooms = Rooms::new(pools, &RoomTableSettings { rooms_max: 1 }, metrics.rooms.clone());
-        let id = RoomId { pool: "p".into(), scope: "s".into(), key: RoomKey::new("r").unwrap() };
-        assert_eq!(rooms.place(&id, clock::now()).err(), Some(PlaceError::UnknownPool));
-        assert_eq!(metrics.rooms.no_node.get(), 1);
-        rooms.count_key_error(KeyError::Escape);
-        assert_eq!(metrics.rooms.key_errors.with_label_values(&["escape"]).get(), 1);
-        assert!(rooms.is_empty());
-    }
-}
+mod tests;

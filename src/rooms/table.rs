@@ -98,7 +98,12 @@ impl<I: Clone, S: Seat> Table<I, S> {
         Some(&placement.seat)
     }
 
-    /// Finds a room's seat, or seats it: `pick` chooses, `reserve` says whether one more room may be kept, `linger`
+    /// Finds a room's seat while it stands, and leaves everything as it is.
+    pub(super) fn seat(&self, hash: RoomHash) -> Option<&S> {
+        self.placements.get(&hash).map(|placement| &placement.seat).filter(|seat| seat.stands())
+    }
+
+    /// Finds a room's seat, or seats it: `pick` chooses, knowing the seat that fell, if one did; `reserve` says whether one more room may be kept, `linger`
     /// is how long the place stands unused from now on. Touches the room.
     ///
     /// Returns `None` if no node can take it. A place that has fallen then stays as it is, for the next request to try
@@ -109,7 +114,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
         id: &I,
         now: Instant,
         linger: Duration,
-        pick: impl FnOnce() -> Option<S>,
+        pick: impl FnOnce(Option<&S>) -> Option<S>,
         reserve: impl FnOnce() -> bool,
     ) -> Option<Placed<S>> {
         if let Some(placement) = self.placements.get_mut(&hash) {
@@ -126,7 +131,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
                 });
             }
             // Fallen: seated anew.
-            let seat = pick()?;
+            let seat = pick(Some(&placement.seat))?;
             self.last_grant += 1;
             let (fallen, was_held) = placement.reseat(seat.clone(), self.last_grant, linger, now);
             Self::arm(&mut self.queue, hash, placement);
@@ -139,7 +144,7 @@ impl<I: Clone, S: Seat> Table<I, S> {
             });
         }
         // New.
-        let seat = pick()?;
+        let seat = pick(None)?;
         if !reserve() {
             return Some(Placed {
                 seat,
@@ -198,18 +203,18 @@ impl<I: Clone, S: Seat> Table<I, S> {
         placement.rest.holds == 0
     }
 
-    /// Seats anew all rooms whose seat has fallen and is `theirs`. `pick` chooses for a room; a room for which it finds
+    /// Seats anew all rooms whose seat has fallen and is `theirs`. `pick` chooses for a room and the seat that fell; a room for which it finds
     /// nothing stays as it is. Returns how many moved, and how many of those had been held.
     pub(super) fn reseat(
         &mut self,
         now: Instant,
         theirs: impl Fn(&S) -> bool,
-        mut pick: impl FnMut(&I) -> Option<(S, Duration)>,
+        mut pick: impl FnMut(&I, &S) -> Option<(S, Duration)>,
     ) -> (usize, usize) {
         let (mut moved, mut held) = (0, 0);
         let fallen = self.placements.iter_mut().filter(|(_, p)| theirs(&p.seat) && !p.seat.stands());
         fallen.for_each(|(hash, placement)| {
-            let Some((seat, linger)) = pick(&placement.rest.id) else { return };
+            let Some((seat, linger)) = pick(&placement.rest.id, &placement.seat) else { return };
             self.last_grant += 1;
             let (_, was_held) = placement.reseat(seat, self.last_grant, linger, now);
             Self::arm(&mut self.queue, *hash, placement);
@@ -353,7 +358,7 @@ mod tests {
 
         fn place(&mut self, room: u128, seconds: u64, to: Option<&TestSeat>) -> Option<Placed<TestSeat>> {
             let now = self.at(seconds);
-            self.table.place(room, &room, now, LINGER, || to.cloned(), || true)
+            self.table.place(room, &room, now, LINGER, |_| to.cloned(), || true)
         }
 
         fn hold(&mut self, room: u128, seconds: u64, to: &TestSeat) -> Grant {
@@ -429,7 +434,7 @@ mod tests {
         bench.hold(1, 0, &a);
         a.stands.set(false);
         assert!(bench.place(1, 1, None).is_none());
-        assert_eq!(bench.table.reseat(bench.at(2), |_| true, |_| None), (0, 0));
+        assert_eq!(bench.table.reseat(bench.at(2), |_| true, |_, _| None), (0, 0));
         assert_eq!(bench.holds(1), 1);
         let placed = bench.place(1, 3, Some(&b)).unwrap();
         assert_eq!((placed.granted, placed.seat.name, placed.was_held), (Granted::Anew, "b", true));
@@ -450,7 +455,14 @@ mod tests {
         let again = seat("a");
         bench.place(200, 1, Some(&again));
         let now = bench.at(2);
-        let moved = bench.table.reseat(now, |seat| seat.name == "a", |_| Some((c.clone(), LINGER)));
+        let moved = bench.table.reseat(
+            now,
+            |seat| seat.name == "a",
+            |_, fallen| {
+                assert_eq!(fallen.name, "a");
+                Some((c.clone(), LINGER))
+            },
+        );
         assert_eq!(moved, (10, 1));
         let mut on: Vec<_> = bench.table.iter().map(|p| (p.rest.id, p.seat.name)).collect();
         on.sort_unstable();
@@ -466,7 +478,7 @@ mod tests {
     fn a_full_table_places_without_keeping() {
         let mut bench = Bench::new();
         let now = bench.at(0);
-        let placed = bench.table.place(1, &1, now, LINGER, || Some(seat("a")), || false).unwrap();
+        let placed = bench.table.place(1, &1, now, LINGER, |_| Some(seat("a")), || false).unwrap();
         assert_eq!((placed.granted, placed.grant, placed.seat.name), (Granted::Unkept, None, "a"));
         assert!(bench.table.placements.is_empty() && bench.table.queue.is_empty());
     }
@@ -503,12 +515,12 @@ mod tests {
         let a = seat("a");
         bench.place(1, 0, Some(&a));
         let now = bench.at(10);
-        bench.table.place(1, &1, now, LINGER * 5, || None, || true);
+        bench.table.place(1, &1, now, LINGER * 5, |_| None, || true);
         assert_eq!(bench.expire(309), 0);
         assert_eq!(bench.expire(310), 1);
         bench.place(2, 400, Some(&a));
         let now = bench.at(400);
-        bench.table.place(2, &2, now, Duration::MAX, || None, || true);
+        bench.table.place(2, &2, now, Duration::MAX, |_| None, || true);
         assert_eq!(bench.expire(1_000_000), 0, "no overflow");
     }
 }
