@@ -95,6 +95,7 @@ impl App {
     pub async fn start(loaded: Loaded, origin: Origin) -> anyhow::Result<Arc<Self>> {
         // First: without a handler this signal would end the process. It is kept until reloads are possible.
         let hangup = signal(SignalKind::hangup())?;
+        let user1 = signal(SignalKind::user_defined1())?;
         let warnings: Vec<String> = loaded.warnings.iter().map(Fault::one_line).collect();
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -154,6 +155,7 @@ impl App {
         // A reload in the moments before this would keep the tokens of the start: the watch begins after it.
         let _ = app.admin.set(admin);
         app.reload_when_asked(&loaded.text, hangup);
+        app.reopen_logs_when_asked(user1);
         Ok(app)
     }
 
@@ -179,7 +181,7 @@ impl App {
     }
 
     /// Ends everything: nothing new, goodbyes, then the workers, and the admin server last.
-    async fn end(&self) {
+    async fn end(self: &Arc<Self>) {
         let deadline = self.running.load().settings.shutdown.deadline;
         tracing::info!(?deadline, tasks = self.tasks.running(), "stopping: nothing new is accepted");
         self.edge.stop_accepting();
@@ -193,7 +195,24 @@ impl App {
             let workers = Arc::clone(&embedded.workers);
             let _ = tokio::task::spawn_blocking(move || workers.join(WORKERS_END_MAX)).await;
         }
+        // What ended last has its line too.
+        let app = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || app.edge.finish_logs(LOG_END_MAX)).await;
         self.admin_tasks.drain(ADMIN_END_MAX).await;
+    }
+
+    /// Opens the access log anew on SIGUSR1, as logrotate asks for it, until the process has stopped.
+    fn reopen_logs_when_asked(self: &Arc<Self>, mut asked: Signal) {
+        let app = Arc::clone(self);
+        self.admin_tasks.spawn(async move {
+            let stopping = app.admin_tasks.stopping().clone();
+            loop {
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    Some(()) = asked.recv() => app.edge.reopen_logs(),
+                }
+            }
+        });
     }
 
     /// Listeners that accept, with the address of each.
@@ -274,5 +293,7 @@ impl EndSignals {
 const WORKERS_END_MAX: Duration = Duration::from_millis(500);
 /// For answers that the admin server is sending.
 const ADMIN_END_MAX: Duration = Duration::from_millis(500);
+/// For the last lines of the access log.
+const LOG_END_MAX: Duration = Duration::from_secs(1);
 /// Two self-tests that end at their deadline, and some.
 const FIRST_TEST_MAX: Duration = Duration::from_secs(6);

@@ -1,5 +1,6 @@
 //! From the file's records to legal settings: what belongs together is checked here, all of it, whatever else is wrong.
 
+mod access_log;
 mod bind;
 mod pools;
 mod sites;
@@ -53,9 +54,10 @@ pub(super) fn check(file: &File, base: &Path, choice: EdgeChoice<'_>, faults: &m
     let store = match file.store.value {
         StoreWord::Memory => StoreSettings::Memory,
     };
+    let access_log = check.access_log();
     let rooms = RoomTableSettings { rooms_max: file.rooms.max.value.0 as usize };
     let shutdown = ShutdownSettings { deadline: file.shutdown.deadline.value.0 };
-    Settings { edge, listeners, media, sites, pools, store, admin, rooms, shutdown }
+    Settings { edge, listeners, media, sites, pools, store, admin, access_log, rooms, shutdown }
 }
 
 impl<'a> Check<'a> {

@@ -3,6 +3,7 @@
 //! Pure. Byte-stable: the same settings always give the same text, and loading the text from the same folder gives the
 //! same settings.
 
+mod access_log;
 mod listeners;
 mod pools;
 mod sites;
@@ -15,13 +16,15 @@ use serde_yaml::{Mapping, Value};
 use super::file::File;
 use super::settings::{AdminSettings, Advertise, MediaSettings, Settings, StoreSettings};
 use super::values::{show_bind, show_time};
+use access_log::access_log;
 use listeners::listener;
 use pools::pool;
 use sites::site;
 
 /// Writes the settings of one edge, and `edges` as the file has them. `base` is the folder that paths are relative to.
 pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
-    let Settings { edge: _, listeners, media, sites, pools, store, admin, rooms, shutdown } = settings;
+    let Settings { edge: _, listeners, media, sites, pools, store, admin, access_log: log, rooms, shutdown } =
+        settings;
     let mut root = Map::default();
     root.put("version", 1);
     if let Some(region) = file.region.get() {
@@ -57,6 +60,9 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
         },
     );
     root.put("admin", admin_map(admin));
+    if let Some(log) = log {
+        root.put("access_log", access_log(log, base));
+    }
     root.put("rooms", Map::default().with("max", rooms.rooms_max as u64));
     root.put("shutdown", Map::default().with("deadline", show_time(shutdown.deadline)));
     // A map of texts and numbers always has a text.

@@ -3,6 +3,7 @@
 //! Pure. Filled leaf by leaf from the tree; what belongs together is checked in `check`. One file per part of the
 //! configuration.
 
+mod access_log;
 mod listeners;
 mod pools;
 mod sites;
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+pub(super) use access_log::AccessLogFile;
 pub(super) use listeners::{CertificateFile, ListenerFile, TlsFile};
 pub(super) use pools::{CheckFile, NodeFile, NodeMap, PoolFile};
 pub(super) use sites::{AuthFile, RoomRuleFile, RoomRuleMap, SiteFile};
@@ -43,6 +45,8 @@ record! {
         store: StoreWord, default(StoreWord::Memory), restart;
         /// The operator's endpoint: metrics, API and status page.
         admin: AdminFile, nested, inside;
+        /// One line a request. Without it none is written.
+        access_log: AccessLogFile, optional, inside;
         /// Bounds of the room table.
         rooms: RoomsFile, nested, inside;
         /// How the process ends.

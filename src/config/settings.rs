@@ -4,6 +4,7 @@
 //! them. An object that a live stream captured (a site, a pool) stays as it was until the stream ends: a reload makes
 //! new objects and never changes old ones.
 
+mod access_log;
 mod listeners;
 mod pools;
 mod sites;
@@ -14,6 +15,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use access_log::*;
 pub use ipnet::IpNet;
 pub use listeners::*;
 pub use pools::*;
@@ -39,6 +41,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// The operator's endpoint.
     pub admin: AdminSettings,
+    /// One line a request; `None` writes none.
+    pub access_log: Option<AccessLogSettings>,
     /// Bounds of the room table.
     pub rooms: RoomTableSettings,
     /// How the process ends.

@@ -97,6 +97,8 @@ macro_rules! text_value {
     };
 }
 
+pub(super) mod flag;
+pub(super) mod log;
 #[allow(dead_code, reason = "no key holds networks yet")]
 pub(super) mod network;
 mod nodes;
@@ -343,6 +345,12 @@ text_value! {
 impl Serialize for Bind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&show_bind(self.0))
+    }
+}
+
+impl Serialize for QueryName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

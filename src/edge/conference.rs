@@ -94,9 +94,13 @@ impl Phases {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Accept: {accept}\r\n\r\n"
         );
+        let log = ctx.log.take();
         let participant = async move {
             if stream.write_all(answer.as_bytes()).await.is_ok() && stream.flush().await.is_ok() {
                 sfu.serve_websocket(stream, join).await;
+            }
+            if let Some(mut log) = log {
+                log.end("ended", None);
             }
         };
         // Boxed once: every wrapper around a future by value would make the task larger by its size.

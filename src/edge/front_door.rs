@@ -359,7 +359,7 @@ async fn serve(
         },
     };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let meta = Arc::new(ConnMeta { peer, listener: state });
+    let meta = Arc::new(ConnMeta { peer, listener: state, tls: io.tls() });
     let stream = Box::new(FrontStream::new(io, meta, open));
     if stream.is_http2() {
         Box::pin(serve_http2(&shard, stream)).await;

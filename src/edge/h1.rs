@@ -23,6 +23,7 @@ pub(super) async fn serve(shard: &std::sync::Arc<Shard>, mut stream: Box<FrontSt
             Next::Refused(refusal) => {
                 shard.shared.parts.metrics.heads_refused.with_label_values(&[refusal.as_str()]).inc();
                 shard.shared.parts.metrics.requests.count(refusal.status());
+                shard.shared.log.refused(&shard.shared.settings.load(), stream.meta(), refusal);
                 return Box::pin(refuse(stream, refusal)).await;
             }
             Next::End => return Shutdown::shutdown(&mut *stream).await,

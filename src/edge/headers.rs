@@ -19,6 +19,7 @@ const OURS: &[&str] = &[
     "x-sticktokenflag",
     "x-proxy-region",
     "x-proxy-host",
+    "x-request-id",
 ];
 
 /// Name of the node, in answers of Jitsi sites.
@@ -32,15 +33,18 @@ pub(super) struct Origin<'a> {
     pub(super) tls: bool,
     /// `Host` or `:authority` as the client wrote it.
     pub(super) host: &'a [u8],
+    /// The request's id.
+    pub(super) id: &'a str,
 }
 
-/// Drops what clients may not say and adds `X-Forwarded-For`, `-Proto` and `-Host`.
+/// Drops what clients may not say and adds `X-Forwarded-For`, `-Proto`, `-Host` and `X-Request-Id`.
 pub(super) fn rewrite(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
     for name in forged(&request.headers) {
         request.remove_header(&name);
     }
     request.insert_header("X-Forwarded-For", origin.peer.ip().to_string())?;
     request.insert_header("X-Forwarded-Proto", if origin.tls { "https" } else { "http" })?;
+    request.insert_header("X-Request-Id", origin.id)?;
     if let Ok(host) = HeaderValue::from_bytes(origin.host)
         && !host.is_empty()
     {
@@ -129,7 +133,8 @@ mod tests {
         for name in OURS.iter().copied().chain(["X_Room", "X_Forwarded-For", "X-Other", "Cookie"]) {
             request.append_header(name.to_owned(), "forged").unwrap();
         }
-        let origin = Origin { peer: "192.0.2.7:1".parse().unwrap(), tls: true, host: b"meet.example" };
+        let origin =
+            Origin { peer: "192.0.2.7:1".parse().unwrap(), tls: true, host: b"meet.example", id: "abc" };
         rewrite(&mut request, &origin).unwrap();
         let mut left: Vec<(String, String)> = request
             .headers
@@ -143,6 +148,7 @@ mod tests {
             ("x-forwarded-host", "meet.example"),
             ("x-forwarded-proto", "https"),
             ("x-other", "forged"),
+            ("x-request-id", "abc"),
         ];
         assert_eq!(left, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
     }

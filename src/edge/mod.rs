@@ -4,6 +4,7 @@
 //! checks each raw request head before Pingora sees it (HTTP/2 goes to Pingora at once); [`proxy`] finds site, room
 //! and node; a WebSocket leaves Pingora for a [`tunnel`]. Pingora's types stay inside this part.
 
+mod access_log;
 mod buffers;
 mod conference;
 mod dial;
@@ -83,13 +84,16 @@ impl Edge {
     /// # Errors
     /// An address, a certificate or a thread cannot be had; nothing listens then.
     pub fn start(parts: EdgeParts, settings: Arc<Settings>, tasks: Tasks) -> Result<Self, EdgeError> {
+        let log = access_log::AccessLog::new(parts.metrics.access_log.clone());
         let shared = Arc::new(Shared {
             settings: ArcSwap::new(settings.clone()),
             parts,
             tasks,
             resolver: resolve::Resolver::default(),
             lacks: dial::Seldom::default(),
+            log,
         });
+        shared.log.apply(&settings);
         let door = FrontDoor::open(&shared, &settings)?;
         Ok(Self { shared, door })
     }
@@ -101,6 +105,7 @@ impl Edge {
     /// A certificate cannot be used; nothing has changed then.
     pub fn apply(&self, settings: Arc<Settings>) -> Result<(), EdgeError> {
         self.door.apply(&settings)?;
+        self.shared.log.apply(&settings);
         self.shared.settings.store(settings);
         Ok(())
     }
@@ -108,6 +113,16 @@ impl Edge {
     /// Returns the first address that a listener listens on.
     pub fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
         self.door.local_addr(listener)
+    }
+
+    /// Opens the access log by its name: the file has been renamed.
+    pub fn reopen_logs(&self) {
+        self.shared.log.reopen();
+    }
+
+    /// Writes what waits for the access log, at most for so long. Nothing is written after it. Blocks.
+    pub fn finish_logs(&self, deadline: std::time::Duration) {
+        self.shared.log.finish(deadline);
     }
 
     /// Closes the listening sockets. Connections go on.
@@ -126,4 +141,5 @@ struct Shared {
     resolver: resolve::Resolver,
     /// When a lack of our own was last logged.
     lacks: dial::Seldom,
+    log: access_log::AccessLog,
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use super::access_log;
 use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
 use super::stream::{ConnMeta, FrontStream};
@@ -133,6 +134,12 @@ pub(super) struct Request {
     pub(super) tries: u8,
     /// Status of the answer; 0 until there is one.
     pub(super) status: u16,
+    /// Names the request in the access log and to the node.
+    pub(super) id: Box<str>,
+    /// From the request to the head of the node's answer; `None` until it is there.
+    pub(super) head_took: Option<Duration>,
+    /// The access log's line of a WebSocket, on its way to whoever carries it.
+    pub(super) log: Option<Box<access_log::Pending>>,
     /// The connection has left Pingora: nothing of the session may be asked any more.
     pub(super) taken: bool,
 }
@@ -270,6 +277,9 @@ impl ProxyHttp for Phases {
             open: None,
             tries: 0,
             status: 0,
+            id: access_log::new_id(),
+            head_took: None,
+            log: None,
             taken: false,
         })
     }
@@ -343,7 +353,7 @@ impl ProxyHttp for Phases {
             request.set_raw_path(target.as_bytes())?;
         }
         let host = headers::host_of(session.req_header());
-        headers::rewrite(request, &Origin { peer: ctx.peer(), tls: ctx.is_tls(), host })
+        headers::rewrite(request, &Origin { peer: ctx.peer(), tls: ctx.is_tls(), host, id: &ctx.id })
     }
 
     async fn request_body_filter(
@@ -373,6 +383,7 @@ impl ProxyHttp for Phases {
         ctx.status = response.status.as_u16();
         let took = clock::now().duration_since(ctx.started);
         self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
+        ctx.head_took = Some(took);
         add_shard(response, ctx)?;
         // RFC 9112 section 7.1: an HTTP/1.0 client does not know chunks; its body ends with the connection.
         let unframed = session.req_header().version == Version::HTTP_10
@@ -431,6 +442,7 @@ impl ProxyHttp for Phases {
         }
         self.shared.parts.metrics.requests.count(ctx.status);
         log_request(session.req_header(), error, ctx);
+        self.shared.log.request(session, ctx);
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, _error: &Error) -> bool {

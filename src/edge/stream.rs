@@ -60,6 +60,8 @@ pub(crate) struct ConnMeta {
     pub(crate) peer: SocketAddr,
     /// The listener that accepted it.
     pub(crate) listener: Arc<ListenerState>,
+    /// How it is encrypted; `None`: it is not.
+    pub(crate) tls: Option<super::access_log::Tls>,
 }
 
 /// When gathered bytes leave.
@@ -122,6 +124,16 @@ pub(crate) struct FrontStream {
     /// Bounds the step of closing that is under way.
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     _open: OpenConnection,
+}
+
+impl Io {
+    /// How the connection is encrypted.
+    pub(crate) fn tls(&self) -> Option<super::access_log::Tls> {
+        match self {
+            Io::Plain(_) => None,
+            Io::Tls(tls) => Some(super::access_log::tls_of(tls.get_ref().1)),
+        }
+    }
 }
 
 impl FrontStream {

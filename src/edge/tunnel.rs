@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::access_log::Pending;
 use super::buffers;
 use super::stream::FrontStream;
 use crate::clock;
@@ -44,6 +45,8 @@ const COUNT_STEP: u64 = 64 * 1024;
 
 /// One WebSocket through the edge.
 pub(super) struct Tunnel {
+    /// Its line of the access log.
+    pub(super) log: Option<Box<Pending>>,
     pub(super) client: Box<FrontStream>,
     pub(super) node: TcpStream,
     /// What goes to the client before anything else: the 101, then what the node sent behind its own.
@@ -90,7 +93,7 @@ impl End {
 impl Tunnel {
     /// Runs the tunnel to its end.
     pub(super) fn run(self) -> impl Future<Output = ()> + Send {
-        let Self { client, node, greeting, hold, open, idle, stopping, stop_deadline, shared } = self;
+        let Self { log, client, node, greeting, hold, open, idle, stopping, stop_deadline, shared } = self;
         let metrics = &shared.parts.metrics;
         metrics.tunnels_total.inc();
         let mut pair = Pair {
@@ -121,6 +124,9 @@ impl Tunnel {
                     pair.farewell(CloseCode::GoingAway("edge stops"), true, wait).await;
                 }
                 End::NodeDown => pair.farewell(CloseCode::ServiceRestart, false, FAREWELL).await,
+            }
+            if let Some(mut log) = log {
+                log.end(end.as_str(), Some((pair.to_node.total, pair.to_client.total)));
             }
             let closed = &counted.shared.parts.metrics.tunnels_closed;
             closed.with_label_values(&[end.as_str()]).inc();

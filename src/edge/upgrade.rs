@@ -112,6 +112,7 @@ impl Phases {
         };
         let took = clock::now().duration_since(ctx.started);
         self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
+        ctx.head_took = Some(took);
         let Ok(parsed) = http_head::parse_response(&answer.head) else {
             return respond(session, ctx, StatusCode::BAD_GATEWAY, &[], "the node failed").await;
         };
@@ -135,6 +136,7 @@ impl Phases {
             return Err(Error::explain(ErrorType::InternalError, "a WebSocket without its stream"));
         };
         let tunnel = Tunnel {
+            log: ctx.log.take(),
             client,
             node: tcp,
             greeting: Greeting { head: greeting, frames: answer.behind.to_vec() },
@@ -199,6 +201,7 @@ impl Phases {
         ctx.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
         self.shared.parts.metrics.requests.count(ctx.status);
         log_request(session.req_header(), None, ctx);
+        ctx.log = self.shared.log.websocket(session.req_header(), ctx);
         ctx.taken = true;
         let dummy = ServerSession::new_http1(Box::new(tokio::io::duplex(1).0));
         let ServerSession::H1(h1) = std::mem::replace(&mut *session.downstream_session, dummy) else {
@@ -234,7 +237,7 @@ fn left(outcome: pingora::Result<Option<Bytes>>) -> Box<Error> {
 /// Writes the request head for the node, with our headers in place of the client's copies.
 fn request_head(request: &RequestHeader, ctx: &Request) -> pingora::Result<Vec<u8>> {
     let mut rewritten = request.clone();
-    let origin = Origin { peer: ctx.peer(), tls: ctx.is_tls(), host: headers::host_of(request) };
+    let origin = Origin { peer: ctx.peer(), tls: ctx.is_tls(), host: headers::host_of(request), id: &ctx.id };
     let nominated = nominated(request);
     for name in nominated {
         rewritten.remove_header(&name);

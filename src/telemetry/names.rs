@@ -46,6 +46,12 @@ pub const EDGE_TUNNELS_CLOSED: &str = "roomgate_edge_tunnels_closed_total";
 /// Counter, label `direction` (`from_client`, `from_node`): bytes through tunnels.
 pub const EDGE_TUNNEL_BYTES: &str = "roomgate_edge_tunnel_bytes_total";
 
+// --- access log ---
+/// Counter: lines of the access log that were written.
+pub const ACCESS_LOG_LINES: &str = "roomgate_access_log_lines_total";
+/// Counter, label `reason` (`full` queue, `open`, `write`): lines of the access log that were lost.
+pub const ACCESS_LOG_LINES_DROPPED: &str = "roomgate_access_log_lines_dropped_total";
+
 // --- rooms ---
 /// Gauge: rooms that have a place.
 pub const ROOMS_PLACED: &str = "roomgate_rooms_placed";

@@ -23,6 +23,7 @@ fn rig() -> Rig {
     let pool =
         PoolSettings::new("workers", PoolNodes::Embedded { workers: Some(1) }, Duration::from_secs(300));
     settings.pools.insert("workers".into(), Arc::new(pool));
+    let plain = settings.sites.exact["plain.test"].clone();
     for (name, auth) in [("open.test", Auth::Open), ("closed.test", Auth::Jwt(Secret::new("env:X", SECRET)))]
     {
         let site = SiteSettings {
@@ -30,8 +31,8 @@ fn rig() -> Rig {
             pool: "workers".into(),
             app: App::Conference { auth },
             room: vec![RoomRule::Conference],
-            head_bytes_max: 32 * 1024,
-            timeouts: Plan::default().timeouts,
+            // All else as a site has it that says nothing of it.
+            ..SiteSettings::clone(&plain)
         };
         settings.sites.exact.insert(name.into(), Arc::new(site));
     }

@@ -8,6 +8,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod access_log;
 mod admin;
 mod auth;
 mod conference_e2e;

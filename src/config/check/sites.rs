@@ -63,6 +63,7 @@ impl<'a> Check<'a> {
                 response: site.timeouts.response.value.0,
                 tunnel_idle: site.timeouts.tunnel_idle.value.0,
             },
+            access_log: site.access_log.value.0,
         })
     }
 

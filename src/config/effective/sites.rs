@@ -7,7 +7,7 @@ use crate::config::settings::{App, Auth, PathRule, RoomRule, SiteSettings};
 use crate::config::values::{show_size, show_time};
 
 pub(super) fn site(settings: &SiteSettings) -> Map {
-    let SiteSettings { name: _, pool, app, room, head_bytes_max, timeouts } = settings;
+    let SiteSettings { name: _, pool, app, room, head_bytes_max, timeouts, access_log } = settings;
     let mut map = Map::default();
     match app {
         App::Plain => map.put("pool", &**pool),
@@ -31,6 +31,7 @@ pub(super) fn site(settings: &SiteSettings) -> Map {
         .with("tunnel_idle", show_time(timeouts.tunnel_idle));
     map.put("timeouts", timeouts);
     map.put("limits", Map::default().with("head", show_size(*head_bytes_max as u64)));
+    map.put("access_log", *access_log);
     map
 }
 

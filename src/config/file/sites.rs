@@ -8,6 +8,7 @@ use crate::config::read::{
     At, Given, KeyKind, KeySchema, List, Read, Reader, Reload, either, record, record_schema,
 };
 use crate::config::tree::{Kind, Node};
+use crate::config::values::flag::Flag;
 use crate::config::values::{AppWord, PathWord, PoolRef, QueryName, Size, Time, TokenName};
 
 record! {
@@ -26,6 +27,8 @@ record! {
         timeouts: SiteTimeoutsFile, nested, inside;
         /// Sizes of requests.
         limits: SiteLimitsFile, nested, inside;
+        /// Whether its requests are in the access log, if there is one.
+        access_log: Flag, default(Flag(true)), live;
     }
 }
 

@@ -42,6 +42,8 @@ pub struct SiteSettings {
     pub head_bytes_max: usize,
     /// Deadlines towards nodes.
     pub timeouts: SiteTimeouts,
+    /// Whether its requests are in the access log, if there is one.
+    pub access_log: bool,
 }
 
 /// What kind of service a site is.

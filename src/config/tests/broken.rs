@@ -1,5 +1,6 @@
 //! Files with faults: each is told with its place, what is wrong and what would be right.
 
+use super::broken_limits::LIMITS;
 use super::broken_sense::SENSE;
 use super::broken_text::TEXT;
 use super::{ISSUE, folder, load};
@@ -31,7 +32,7 @@ fn text(case: &Case) -> String {
 fn every_kind_of_fault_is_told_with_its_place_and_its_cure() {
     let dir = folder();
     let at = format!("{}/", dir.path().display());
-    for case in TEXT.iter().chain(SENSE) {
+    for case in TEXT.iter().chain(SENSE).chain(LIMITS) {
         let text = text(case);
         let faults = match load(&text, dir.path(), case.edge) {
             Ok(_) => panic!("{}: no fault in\n{text}", case.name),

@@ -172,6 +172,7 @@ fn the_example_loads_and_its_defaults_are_those_of_the_code() {
     let mut expected = short.settings;
     expected.edge = full.settings.edge.clone();
     expected.media.as_mut().unwrap().key = full.settings.media.as_ref().unwrap().key.clone();
+    expected.access_log = full.settings.access_log.clone();
     assert!(expected.edge.name.is_some() && expected.media.as_ref().unwrap().key.is_some());
     assert_eq!(full.settings, expected);
 }
@@ -237,6 +238,12 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("StickyFile", "linger", "6m"),
     ("AdminFile", "bind", "[\"127.0.0.1:9181\"]"),
     ("AdminFile", "tokens", "{ ops: \"file:ops-other.token\" }"),
+    ("AccessLogFile", "path", "stdout"),
+    ("AccessLogFile", "format", "combined"),
+    ("AccessLogFile", "ip", "hashed"),
+    ("AccessLogFile", "key", "file:media-other.key"),
+    ("AccessLogFile", "redact", "[token]"),
+    ("SiteFile", "access_log", "false"),
     ("RoomsFile", "max", "1000"),
     ("ShutdownFile", "deadline", "11s"),
 ];

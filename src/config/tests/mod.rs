@@ -1,6 +1,7 @@
 //! Tests of the whole: files in, settings or faults out.
 
 mod broken;
+mod broken_limits;
 mod broken_sense;
 mod broken_text;
 mod example;
@@ -49,6 +50,7 @@ fn folder() -> tempfile::TempDir {
         ("tls/cut.pem", pair.cert.pem().replace("-----END CERTIFICATE-----", "")),
         ("tls/text.pem", "no PEM at all\n".to_owned()),
         ("media.key", "000102030405060708090a0b0c0d0e0f\n".to_owned()),
+        ("access-log.key", "000102030405060708090a0b0c0d0e0f\n".to_owned()),
         ("media-other.key", "100102030405060708090A0B0C0D0E0F\n".to_owned()),
         ("media-short.key", "0001\n".to_owned()),
         ("jwt.secret", "0123456789abcdef0123456789abcdef\n".to_owned()),

@@ -2,6 +2,7 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Registry};
 
+use super::access_log::AccessLogMetrics;
 use super::{add, counter, counter_vec, gauge};
 use crate::telemetry::names;
 
@@ -38,6 +39,8 @@ pub struct EdgeMetrics {
     pub tunnel_bytes_from_client: IntCounter,
     /// Bytes from nodes through tunnels.
     pub tunnel_bytes_from_node: IntCounter,
+    /// The access log.
+    pub access_log: AccessLogMetrics,
 }
 
 /// Requests by class of status.
@@ -113,6 +116,7 @@ impl EdgeMetrics {
                 &["reason"],
             ),
             tunnel_bytes_from_client: bytes.with_label_values(&["from_client"]),
+            access_log: AccessLogMetrics::register(registry),
             tunnel_bytes_from_node: bytes.with_label_values(&["from_node"]),
         }
     }

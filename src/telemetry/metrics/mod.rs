@@ -1,5 +1,6 @@
 //! The process's metrics, one struct per part. A part receives its own struct and nothing else.
 
+mod access_log;
 mod admin;
 mod config;
 mod edge;
@@ -9,6 +10,7 @@ mod process;
 mod rooms;
 mod sfu;
 
+pub use access_log::AccessLogMetrics;
 pub use admin::AdminMetrics;
 pub use config::ConfigMetrics;
 pub use edge::EdgeMetrics;
