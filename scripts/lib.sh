@@ -77,7 +77,7 @@ need_to_build() {
 }
 
 need_to_test() {
-  need chromium=chromium node=nodejs npm=npm
+  need chromium=chromium node=nodejs npm=npm prosody=prosody
   cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: rustup component add rustfmt"
   cargo clippy --version >/dev/null 2>&1 || die "clippy is missing: rustup component add clippy"
   browser_modules

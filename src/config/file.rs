@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 pub(super) use access_log::AccessLogFile;
 pub(super) use listeners::{CertificateFile, ListenerFile, TlsFile};
-pub(super) use pools::{CheckFile, NodeFile, NodeMap, PoolFile};
+pub(super) use pools::{CheckFile, HttpProbe, NodeFile, NodeMap, PoolFile, ServiceProbe};
 pub(super) use sites::{AuthFile, RoomRuleFile, RoomRuleMap, SiteFile};
 
 use super::read::{

@@ -103,7 +103,9 @@ pub(super) mod log;
 pub(super) mod network;
 mod nodes;
 
-pub(super) use nodes::{CheckPath, Label, NodeHost, NodeUrl, ServicePort, show_node_url};
+pub(super) use nodes::{
+    CheckPath, Label, NodeHost, NodeUrl, ProbeHost, ProbeText, ServicePort, show_node_url,
+};
 
 /// Message and cure.
 pub(super) type Wrong = (String, String);

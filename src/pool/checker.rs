@@ -144,7 +144,6 @@ impl Plan {
 }
 
 async fn check_http(node: Arc<Node>, check: CheckSettings, at_once: bool) {
-    let Ok((host, service)) = node.target.service(None) else { return };
     if !at_once {
         // A new node waits for its first pass, so the first check comes soon; spread, so that a start with a thousand
         // nodes does not ask all of them at once.
@@ -153,7 +152,7 @@ async fn check_http(node: Arc<Node>, check: CheckSettings, at_once: bool) {
     }
     loop {
         let started = clock::now();
-        let outcome = probe::http::check(host, service.port, &check.path, check.timeout).await;
+        let outcome = probe::check(&node.target, &check).await;
         let ended = clock::now();
         node.report(outcome, ended);
         tokio::time::sleep(jittered(check.every).saturating_sub(ended.duration_since(started))).await;

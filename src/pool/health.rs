@@ -78,6 +78,17 @@ pub enum FailReason {
     /// What came back was not an HTTP answer, or it was cut short.
     #[error("bad answer: {0}")]
     Answer(String),
+    /// The answer was one, and not the one of a node that is well.
+    #[error("{0}")]
+    Content(String),
+    /// One of several probes failed.
+    #[error("{probe}: {reason}")]
+    Probe {
+        /// Which, as the file names it.
+        probe: &'static str,
+        /// Why.
+        reason: Box<FailReason>,
+    },
     /// The node has no service of that name: a fault of the configuration, not of the node.
     #[error("the node has no service {0}")]
     NoService(Name),

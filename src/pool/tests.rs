@@ -15,11 +15,9 @@ fn settings(nodes: &[(&str, u16, u32)], check: Option<(u32, u32)>) -> BTreeMap<N
         })
         .collect();
     let check = check.map(|(rise, fall)| CheckSettings {
-        path: "/".into(),
-        every: Duration::from_secs(2),
-        timeout: Duration::from_secs(1),
         rise: NonZeroU32::new(rise).unwrap(),
         fall: NonZeroU32::new(fall).unwrap(),
+        ..CheckSettings::http("/")
     });
     let settings = PoolSettings::new("p", PoolNodes::Http { nodes, check }, Duration::from_secs(60));
     BTreeMap::from([("p".into(), Arc::new(settings))])

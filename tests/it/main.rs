@@ -23,6 +23,7 @@ mod kit_media;
 mod media_datagrams;
 mod media_workers;
 mod memory;
+mod pool_checks;
 mod pool_follows_its_nodes;
 mod readme;
 mod reload;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -93,7 +92,7 @@ async fn a_reload_starts_and_ends_checks_and_a_node_that_left_loses_its_rooms() 
     assert!(backends[1].asked().len() <= asked + 1, "a node that left is still asked");
 
     // The same node with another path: asked there from now on.
-    house.apply(&backends[..1], Some(CheckSettings { path: "/other".into(), ..check() }));
+    house.apply(&backends[..1], Some(CheckSettings { every: EVERY, ..CheckSettings::http("/other") }));
     house.until("the new path is asked", |_| backends[0].paths().iter().any(|p| p == "/other")).await;
     assert!(Arc::ptr_eq(&kept, &house.node("s0")) && kept.can_serve());
     house.end().await;
@@ -148,13 +147,7 @@ async fn embedded_workers_are_up_while_they_say_so() {
 }
 
 fn check() -> CheckSettings {
-    CheckSettings {
-        path: "/about/health".into(),
-        every: EVERY,
-        timeout: Duration::from_secs(1),
-        rise: NonZeroU32::new(2).unwrap(),
-        fall: NonZeroU32::new(2).unwrap(),
-    }
+    CheckSettings { every: EVERY, ..CheckSettings::http("/about/health") }
 }
 
 fn room(n: u32) -> RoomId {

@@ -292,13 +292,8 @@ impl Simulation {
                 nodes.remove(node);
             }
         }
-        let check = CheckSettings {
-            path: "/".into(),
-            every: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
-            rise: NonZeroU32::MIN,
-            fall: NonZeroU32::MIN,
-        };
+        let check =
+            CheckSettings { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN, ..CheckSettings::http("/") };
         let settings =
             PoolSettings::new(pool, PoolNodes::Http { nodes, check: Some(check) }, linger_of(pool));
         self.settings.insert(pool.into(), Arc::new(settings));

@@ -129,13 +129,7 @@ fn settings(nodes: u16, port: u16) -> BTreeMap<Name, Arc<PoolSettings>> {
             (Name::from(format!("n{i}")), HttpNode::new("127.0.0.1", port))
         })
         .collect();
-    let check = CheckSettings {
-        path: "/".into(),
-        every: Duration::from_secs(2),
-        timeout: Duration::from_secs(1),
-        rise: NonZeroU32::MIN,
-        fall: NonZeroU32::MIN,
-    };
+    let check = CheckSettings { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN, ..CheckSettings::http("/") };
     let settings =
         PoolSettings::new("p", PoolNodes::Http { nodes, check: Some(check) }, Duration::from_millis(1));
     BTreeMap::from([("p".into(), Arc::new(settings))])

@@ -11,6 +11,7 @@ pub(crate) mod config;
 pub(crate) mod edge_rig;
 pub(crate) mod media_client;
 pub(crate) mod process;
+pub(crate) mod prosody;
 pub(crate) mod rooms;
 
 use std::fmt::Debug;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::Check;
 use crate::config::fault::{Mark, quote};
-use crate::config::file::{CheckFile, NodeFile, NodeMap, PoolFile};
+use crate::config::file::{CheckFile, HttpProbe, NodeFile, NodeMap, PoolFile, ServiceProbe};
 use crate::config::read::{At, Given, Names};
 use crate::config::settings::{
-    CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, Service, StickySettings, WEB,
+    CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, Probe, ProbeKind, Service, StickySettings, WEB,
 };
-use crate::config::values::{Ident, Label, StoreWord, show_time};
+use crate::config::values::{Ident, Label, ProbeHost, StoreWord, show_time};
 
 /// What a pool is made of, as far as the file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,19 +96,11 @@ impl<'a> Check<'a> {
                         "add one: `s1: \"http://10.0.1.11:80\"`",
                     );
                 }
-                let check = match &pool.check {
-                    Given::Yes(_, check) => self.node_check(name, &check.value),
-                    Given::No | Given::Faulty => None,
-                };
                 let nodes = self.nodes(name, nodes_at, &nodes.value);
-                if let Some((http_at, _)) = pool.check.get().and_then(|check| check.http.full())
-                    && let Some((node, _)) = nodes
-                        .iter()
-                        .find(|(_, node)| !node.services.is_empty() && !node.services.contains_key(WEB))
-                {
-                    let message = format!("pools.{name}.check: node {node} has no service `{WEB}` to ask");
-                    self.fault(http_at, message, "name its port: `web: 80`");
-                }
+                let check = pool.check.full().and_then(|(at, check)| {
+                    let probes = self.probes(at, name, &check.value, &nodes);
+                    self.node_check(name, &check.value, probes)
+                });
                 Some(PoolNodes::Http { nodes, check })
             }
             PoolKind::Unclear => {
@@ -244,7 +236,58 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn node_check(&mut self, pool: &Name, check: &CheckFile) -> Option<CheckSettings> {
+    /// Takes the probes of a check, each of a service that every node has.
+    fn probes(
+        &mut self,
+        at: Mark,
+        pool: &Name,
+        check: &CheckFile,
+        nodes: &BTreeMap<Name, HttpNode>,
+    ) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        let listed = [check.http.is_missing(), check.bosh.is_missing(), check.jicofo.is_missing()];
+        if listed.iter().all(|missing| *missing) {
+            let cure = "add `http: /path`, `bosh: SERVICE` or `jicofo: SERVICE`";
+            self.fault(at, format!("pools.{pool}.check asks nothing"), cure);
+        }
+        let name = |value: &Given<ProbeHost>| value.get().map(|value| value.0.clone());
+        if let Some((key_at, http)) = check.http.full() {
+            let HttpProbe { path, service, status, body, host } = &http.value.0;
+            let kind = ProbeKind::Http {
+                status: status.get().and_then(|status| u16::try_from(status.0).ok()),
+                body: body.get().map(|body| body.0.clone()),
+            };
+            let named = service.full().map(|(_, service)| (service.at, service.value.0.clone()));
+            let (at, service) = named.unwrap_or_else(|| (key_at, Name::from(WEB)));
+            if let Some(path) = path.get() {
+                let host = name(host);
+                probes.push((at, Probe { kind, service, path: path.0.clone(), host }));
+            }
+        }
+        for (kind, given) in [(ProbeKind::Bosh, &check.bosh), (ProbeKind::Jicofo, &check.jicofo)] {
+            let Some(ServiceProbe { service, path, host }) = given.get().map(|given| &given.0) else {
+                continue;
+            };
+            let Some((_, service)) = service.full() else { continue };
+            let path = path.get().map_or_else(|| Name::from(kind.default_path()), |path| path.0.clone());
+            let probe = Probe { kind, service: service.value.0.clone(), path, host: name(host) };
+            probes.push((service.at, probe));
+        }
+        for (at, Probe { kind, service, .. }) in &probes {
+            let lacks = |node: &HttpNode| !node.services.is_empty() && !node.services.contains_key(service);
+            if let Some((node, _)) = nodes.iter().find(|(_, node)| lacks(node)) {
+                let message = format!(
+                    "pools.{pool}.check.{}: node {node} has no service {}",
+                    kind.as_str(),
+                    quote(service)
+                );
+                self.fault(*at, message, format!("name its port there: `{service}: PORT`"));
+            }
+        }
+        probes.into_iter().map(|(_, probe)| probe).collect()
+    }
+
+    fn node_check(&mut self, pool: &Name, check: &CheckFile, probes: Vec<Probe>) -> Option<CheckSettings> {
         let (every, timeout) = (check.every.value.0, check.timeout.value.0);
         if timeout > every {
             let at = if check.timeout.is_given() { check.timeout.at } else { check.every.at };
@@ -260,7 +303,7 @@ impl<'a> Check<'a> {
             );
         }
         Some(CheckSettings {
-            path: check.http.get()?.0.clone(),
+            probes,
             every,
             timeout,
             rise: NonZeroU32::new(check.rise.value.0)?,

@@ -1,8 +1,10 @@
 //! Pools as YAML.
 
+use serde_yaml::Value;
+
 use super::{Map, map_of};
 use crate::config::file::NodeMap;
-use crate::config::settings::{HttpNode, PoolNodes, PoolSettings};
+use crate::config::settings::{HttpNode, PoolNodes, PoolSettings, Probe, ProbeKind, WEB};
 use crate::config::values::{show_node_url, show_time};
 
 pub(super) fn pool(settings: &PoolSettings) -> Map {
@@ -14,8 +16,9 @@ pub(super) fn pool(settings: &PoolSettings) -> Map {
         PoolNodes::Http { nodes, check } => {
             map.put("nodes", map_of(nodes.iter().map(|(name, settings)| (&**name, node(settings)))));
             if let Some(check) = check {
-                let check = Map::default()
-                    .with("http", &*check.path)
+                let mut probes = Map::default();
+                check.probes.iter().for_each(|asked| probes.put(asked.kind.as_str(), probe(asked)));
+                let check = probes
                     .with("every", show_time(check.every))
                     .with("timeout", show_time(check.timeout))
                     .with("rise", check.rise.get())
@@ -55,4 +58,30 @@ fn node(settings: &HttpNode) -> Map {
         }
     }
     map.with("weight", *weight)
+}
+
+fn probe(settings: &Probe) -> Value {
+    let Probe { kind, service, path, host } = settings;
+    let mut map = Map::default();
+    match kind {
+        ProbeKind::Http { status: None, body: None } if **service == *WEB && host.is_none() => {
+            return Value::from(&**path);
+        }
+        ProbeKind::Bosh | ProbeKind::Jicofo if **path == *kind.default_path() && host.is_none() => {
+            return Value::from(&**service);
+        }
+        ProbeKind::Http { status, body } => {
+            if let Some(status) = status {
+                map.put("status", *status);
+            }
+            if let Some(body) = body {
+                map.put("body", &**body);
+            }
+        }
+        ProbeKind::Bosh | ProbeKind::Jicofo => {}
+    }
+    if let Some(host) = host {
+        map.put("host", &**host);
+    }
+    map.with("service", &**service).with("path", &**path).into()
 }

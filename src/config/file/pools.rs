@@ -8,7 +8,9 @@ use crate::config::read::{
     At, Given, KeyKind, KeySchema, Names, Read, Reader, Reload, either, record, record_schema,
 };
 use crate::config::tree::Node;
-use crate::config::values::{CheckPath, Count, Ident, Label, NodeHost, NodeUrl, ServicePort, Time};
+use crate::config::values::{
+    CheckPath, Count, Ident, Label, NodeHost, NodeUrl, ProbeHost, ProbeText, ServicePort, Time,
+};
 
 record! {
     /// A named set of nodes: HTTP services (`nodes`), or this process's own SFU workers (`embedded`).
@@ -64,10 +66,14 @@ impl NodeMap {
 }
 
 record! {
-    /// An HTTP health check.
+    /// How nodes are checked: what is listed must all pass.
     CheckFile {
-        /// Path to GET; a status of 2xx passes.
-        http: CheckPath, required, live;
+        /// A path to get from the service `web`, or a map with more.
+        http: HttpProbeFile, optional, inside;
+        /// The service that speaks BOSH: Prosody's or ejabberd's HTTP.
+        bosh: ServiceProbeFile, optional, inside;
+        /// The service that is Jicofo's HTTP.
+        jicofo: ServiceProbeFile, optional, inside;
         /// Time between two checks of one node; jittered by a tenth.
         every: Time<100, 3600>, default(Time::secs(2)), live;
         /// Deadline of one check; not longer than `every`.
@@ -76,6 +82,62 @@ record! {
         rise: Count<1, 100>, default(Count(2)), live;
         /// Failures in a row that take a node down.
         fall: Count<1, 100>, default(Count(2)), live;
+    }
+}
+
+record! {
+    /// A GET to a service of the node.
+    HttpProbe {
+        /// Path to GET.
+        path: CheckPath, required, live;
+        /// The service that is asked. Without it: web.
+        service: Label, optional, live;
+        /// Status of a good answer. Without it any 2xx is one.
+        status: Count<100, 599>, optional, live;
+        /// Text that is found in the first 64 KiB of a good answer.
+        body: ProbeText, optional, live;
+        /// The Host header. Without it: the node's own address.
+        host: ProbeHost, optional, live;
+    }
+}
+
+record! {
+    /// A question that only such a service can answer.
+    ServiceProbe {
+        /// The service that is asked.
+        service: Label, required, live;
+        /// Where it answers. Without it: /http-bind for BOSH, /about/health for Jicofo.
+        path: CheckPath, optional, live;
+        /// The Host header, where the service knows itself by name. Without it: the node's own address.
+        host: ProbeHost, optional, live;
+    }
+}
+
+/// A GET: a path, or a map.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct HttpProbeFile(pub(in crate::config) HttpProbe);
+
+impl Read for HttpProbeFile {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        if word(node).is_none() {
+            return HttpProbe::read(node, reader).map(Self);
+        }
+        let path = Given::Yes(reader.key_at(), At::read(node, reader)?);
+        Some(Self(HttpProbe { path, ..HttpProbe::absent() }))
+    }
+}
+
+/// A service that is asked: its name, or a map.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct ServiceProbeFile(pub(in crate::config) ServiceProbe);
+
+impl Read for ServiceProbeFile {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        if word(node).is_none() {
+            return ServiceProbe::read(node, reader).map(Self);
+        }
+        let service = Given::Yes(reader.key_at(), At::read(node, reader)?);
+        Some(Self(ServiceProbe { service, ..ServiceProbe::absent() }))
     }
 }
 
@@ -126,3 +188,7 @@ either!(EmbeddedFile, |_g| [
 ]);
 
 either!(NodeFile, |g| [g.subschema_for::<NodeUrl>(), g.subschema_for::<NodeMap>()]);
+
+either!(HttpProbeFile, |g| [g.subschema_for::<CheckPath>(), g.subschema_for::<HttpProbe>()]);
+
+either!(ServiceProbeFile, |g| [g.subschema_for::<Label>(), g.subschema_for::<ServiceProbe>()]);

@@ -101,11 +101,11 @@ impl HttpNode {
     }
 }
 
-/// An HTTP health check.
+/// How nodes are checked: a check passes when all its probes do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSettings {
-    /// Path to GET; a status of 2xx passes.
-    pub path: Name,
+    /// What is asked, in this order; at least one.
+    pub probes: Vec<Probe>,
     /// Time between two checks of one node; jittered by a tenth. Default 2 s.
     pub every: Duration,
     /// Deadline of one check; never longer than `every`. Default 1 s.
@@ -114,6 +114,70 @@ pub struct CheckSettings {
     pub rise: NonZeroU32,
     /// Failures in a row that take a node down. Default 2.
     pub fall: NonZeroU32,
+}
+
+impl CheckSettings {
+    /// Creates a check that gets `path` from [`WEB`], with the defaults.
+    pub fn http(path: impl Into<Name>) -> Self {
+        let kind = ProbeKind::Http { status: None, body: None };
+        let two = NonZeroU32::MIN.saturating_add(1);
+        Self {
+            probes: vec![Probe { kind, service: WEB.into(), path: path.into(), host: None }],
+            every: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: two,
+            fall: two,
+        }
+    }
+}
+
+/// One question to one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What is asked, and what a good answer is.
+    pub kind: ProbeKind,
+    /// The service that is asked.
+    pub service: Name,
+    /// Path of the request.
+    pub path: Name,
+    /// The Host header; `None`: the node's own address.
+    pub host: Option<Name>,
+}
+
+/// What a probe asks, and what a good answer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// A GET.
+    Http {
+        /// The status of a good answer; `None`: any 2xx.
+        status: Option<u16>,
+        /// Text in the first 64 KiB of a good answer's body.
+        body: Option<Name>,
+    },
+    /// An empty BOSH request: only a BOSH server knows what is wrong with it.
+    Bosh,
+    /// Jicofo's health: a 2xx that is no web page.
+    Jicofo,
+}
+
+impl ProbeKind {
+    /// Returns the key of the file. Stable.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            ProbeKind::Http { .. } => "http",
+            ProbeKind::Bosh => "bosh",
+            ProbeKind::Jicofo => "jicofo",
+        }
+    }
+
+    /// Returns where such a service answers when the file does not say it.
+    pub fn default_path(&self) -> &'static str {
+        match self {
+            ProbeKind::Http { .. } => "/",
+            ProbeKind::Bosh => "/http-bind",
+            ProbeKind::Jicofo => "/about/health",
+        }
+    }
 }
 
 /// How rooms stick to their node.

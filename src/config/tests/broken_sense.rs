@@ -489,7 +489,32 @@ pub(super) const SENSE: &[Case] = &[
         edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { host: 127.0.0.1, prosody: 5280 }")],
         edge: None,
         faults: &[
-            "13:14: pools.shards.check: node s1 has no service `web` to ask; name its port: `web: 80`",
+            "13:14: pools.shards.check.http: node s1 has no service \"web\"; name its port there: `web: PORT`",
+        ],
+    },
+    Case {
+        name: "check that asks nothing",
+        edits: &[("http: /about/health, ", "")],
+        edge: None,
+        faults: &[
+            "13:5: pools.shards.check asks nothing; add `http: /path`, `bosh: SERVICE` or `jicofo: SERVICE`",
+        ],
+    },
+    Case {
+        name: "BOSH of nodes that have none",
+        edits: &[("http: /about/health, ", "bosh: prosody, jicofo: { service: jicofo, path: /health }, ")],
+        edge: None,
+        faults: &[
+            "13:20: pools.shards.check.bosh: node s1 has no service \"prosody\"; name its port there: `prosody: PORT`",
+            "13:48: pools.shards.check.jicofo: node s1 has no service \"jicofo\"; name its port there: `jicofo: PORT`",
+        ],
+    },
+    Case {
+        name: "status that is none",
+        edits: &[("http: /about/health", "http: { path: /about/health, status: 99 }")],
+        edge: None,
+        faults: &[
+            "13:51: pools.shards.check.http.status: \"99\": out of range; 100 to 599",
         ],
     },
     Case {

@@ -17,7 +17,7 @@ pub(super) const TEXT: &[Case] = &[
         edits: &[("http: /about/health", "htp: /about/health")],
         edge: None,
         faults: &[
-            "13:14: unknown key \"htp\" in pools.shards.check; did you mean \"http\"? known: http, every, timeout, rise, fall",
+            "13:14: unknown key \"htp\" in pools.shards.check; did you mean \"http\"? known: http, bosh, jicofo, every, timeout, rise, fall",
         ],
     },
     Case {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{ISSUE, folder, load};
 use crate::config::settings::{
-    Advertise, App, Auth, PathRule, PoolNodes, RoomRule, StoreSettings, TlsSettings,
+    Advertise, App, Auth, CheckSettings, PathRule, PoolNodes, Probe, ProbeKind, RoomRule, StoreSettings,
+    TlsSettings,
 };
 use crate::config::{load_demo, restart_needed};
 
@@ -34,7 +35,7 @@ fn the_file_of_the_documentation_loads() {
         (nodes.len(), &*nodes["s2"].host, nodes["s2"].only_web().unwrap().port, nodes["s2"].weight),
         (3, "127.0.0.1", 9002, 100)
     );
-    assert_eq!((&*check.path, check.every), ("/about/health", Duration::from_secs(2)));
+    assert_eq!(*check, CheckSettings::http("/about/health"));
     assert_eq!(s.pools["shards"].sticky.linger, Duration::from_secs(300));
     assert_eq!(s.pools["workers"].nodes, PoolNodes::Embedded { workers: None });
     assert_eq!(s.store, StoreSettings::Memory);
@@ -68,6 +69,39 @@ fn a_node_may_be_a_host_with_services_and_labels() {
     assert_eq!((labels, &*s1.host), ((Some("eu-central"), Some("1234"), 100), "10.0.1.11"));
     assert_eq!((&*nodes["s2"].host, nodes["s2"].weight), ("::1", 7));
     assert_eq!(pool.without_service("prosody").map(|name| &**name), Some("s2"));
+    let again = load(&loaded.effective, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((loaded.settings, loaded.effective), (again.settings, again.effective));
+}
+
+#[test]
+fn a_check_lists_what_must_pass() {
+    let dir = folder();
+    let host = |n| format!("s{n}: {{ host: 10.0.1.1{n}, web: 80, prosody: 5280, jicofo: 8888 }}");
+    let text = ISSUE
+        .replace(
+            "{ s1: \"http://127.0.0.1:9001\", s2: \"http://127.0.0.1:9002\", s3: \"http://127.0.0.1:9003\" }",
+            &format!("{{ {}, {} }}", host(1), host(2)),
+        )
+        .replace(
+            "http: /about/health,",
+            "bosh: { service: prosody, host: meet.example.com }, jicofo: jicofo, \
+             http: { path: /x, status: 204, body: \"ok\", service: web },",
+        );
+    let loaded = load(&text, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    let PoolNodes::Http { check: Some(check), .. } = &loaded.settings.pools["shards"].nodes else { panic!() };
+    let probe = |kind, service: &str, path: &str, host: Option<&str>| Probe {
+        kind,
+        service: service.into(),
+        path: path.into(),
+        host: host.map(Into::into),
+    };
+    let http = ProbeKind::Http { status: Some(204), body: Some("ok".into()) };
+    let expected = [
+        probe(http, "web", "/x", None),
+        probe(ProbeKind::Bosh, "prosody", "/http-bind", Some("meet.example.com")),
+        probe(ProbeKind::Jicofo, "jicofo", "/about/health", None),
+    ];
+    assert_eq!(check.probes, expected);
     let again = load(&loaded.effective, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!((loaded.settings, loaded.effective), (again.settings, again.effective));
 }

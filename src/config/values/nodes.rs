@@ -32,6 +32,14 @@ text_value! {
     Label(Name), "a name", { "type": ["string", "number"], "examples": ["eu-central", "1234"] }, parse_label
 }
 text_value! {
+    /// Host header of a check.
+    ProbeHost(Name), "a host", { "type": "string", "minLength": 1, "examples": ["meet.example.com"] }, parse_probe_host
+}
+text_value! {
+    /// Text that an answer holds.
+    ProbeText(Name), "a text", { "type": "string", "minLength": 1, "maxLength": 256 }, parse_probe_text
+}
+text_value! {
     /// Path of a check's request.
     CheckPath(Name), "a path that begins with \"/\"", { "type": "string", "pattern": "^/" }, parse_check_path
 }
@@ -51,6 +59,21 @@ fn parse_check_path(text: &str) -> Result<Name, Wrong> {
         return Err(("not a path".to_owned(), "percent-encode what is not printable ASCII".to_owned()));
     }
     Ok(Arc::from(text))
+}
+
+fn parse_probe_host(text: &str) -> Result<Name, Wrong> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    if (1..=253).contains(&text.len()) && text.bytes().all(legal) {
+        return Ok(Arc::from(text));
+    }
+    Err(("not a host".to_owned(), "as in a URL, such as \"meet.example.com\"".to_owned()))
+}
+
+fn parse_probe_text(text: &str) -> Result<Name, Wrong> {
+    if (1..=256).contains(&text.len()) {
+        return Ok(Arc::from(text));
+    }
+    Err(("no text to look for".to_owned(), "1 to 256 bytes".to_owned()))
 }
 
 fn parse_label(text: &str) -> Result<Name, Wrong> {

@@ -1,31 +1,59 @@
-//! The HTTP check: one connection, one GET, a 2xx and a whole answer within the deadline.
+//! Asks a service over HTTP/1.1: one connection, one request, a whole answer within the deadline.
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 
+use super::judge::{Answer, BODY_BYTES_MAX};
 use super::tcp;
-use crate::pool::health::{CheckOutcome, FailReason};
+use crate::pool::health::FailReason;
 
-/// Asks `http://host:port/path`. `timeout` bounds everything from resolving to the last byte that is read.
-pub async fn check(host: &str, port: u16, path: &str, timeout: Duration) -> CheckOutcome {
-    match tokio::time::timeout(timeout, get(host, port, path, timeout)).await {
-        Ok(Ok(())) => CheckOutcome::Pass,
-        Ok(Err(reason)) => CheckOutcome::Fail(reason),
-        Err(_) => CheckOutcome::Fail(FailReason::Timeout(timeout)),
-    }
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Path of the request.
+    pub path: &'a str,
+    /// The Host header; `None`: the service's own address.
+    pub host: Option<&'a str>,
+    /// Media type and body of a POST; `None`: a GET.
+    pub post: Option<(&'static str, &'static str)>,
 }
 
-async fn get(host: &str, port: u16, path: &str, timeout: Duration) -> Result<(), FailReason> {
-    let request = hyper::Request::get(path)
-        .header(HOST, authority(host, port))
+/// Asks the service at `host:port`. `timeout` bounds everything from resolving to the last byte that is read; of a
+/// longer body than [`BODY_BYTES_MAX`] the beginning is returned.
+///
+/// # Errors
+/// There was no answer: why.
+pub async fn ask(
+    host: &str,
+    port: u16,
+    question: &Question<'_>,
+    timeout: Duration,
+) -> Result<Answer, FailReason> {
+    let asked = tokio::time::timeout(timeout, exchange(host, port, question, timeout)).await;
+    asked.unwrap_or(Err(FailReason::Timeout(timeout)))
+}
+
+async fn exchange(
+    host: &str,
+    port: u16,
+    question: &Question<'_>,
+    timeout: Duration,
+) -> Result<Answer, FailReason> {
+    let own = authority(host, port);
+    let mut request = hyper::Request::get(question.path)
+        .header(HOST, question.host.unwrap_or(&own))
         .header(USER_AGENT, "roomgate")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| FailReason::Answer(format!("no request can be made: {e}")))?;
+        .header(CONNECTION, "close");
+    if let Some((media_type, _)) = question.post {
+        request = request.method(hyper::Method::POST).header(CONTENT_TYPE, media_type);
+    }
+    let body = Full::new(Bytes::from_static(question.post.map_or(&[], |(_, body)| body.as_bytes())));
+    let request =
+        request.body(body).map_err(|e| FailReason::Answer(format!("no request can be made: {e}")))?;
     let stream = tcp::connect(host, port, timeout).await?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
@@ -34,7 +62,7 @@ async fn get(host: &str, port: u16, path: &str, timeout: Duration) -> Result<(),
         .map_err(answer)?;
     // Driven right here rather than spawned: when the deadline drops this future, the connection goes with it.
     let mut connection = std::pin::pin!(connection);
-    let exchange = std::pin::pin!(exchange(&mut sender, request));
+    let exchange = std::pin::pin!(read(&mut sender, request));
     match futures_util::future::select(exchange, connection.as_mut()).await {
         futures_util::future::Either::Left((result, _)) => result,
         // The connection may end together with the last byte of the answer: what is left needs no connection.
@@ -45,24 +73,29 @@ async fn get(host: &str, port: u16, path: &str, timeout: Duration) -> Result<(),
     }
 }
 
-async fn exchange(
-    sender: &mut hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
-    request: hyper::Request<Empty<Bytes>>,
-) -> Result<(), FailReason> {
+async fn read(
+    sender: &mut hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    request: hyper::Request<Full<Bytes>>,
+) -> Result<Answer, FailReason> {
     let response = sender.send_request(request).await.map_err(answer)?;
-    if !response.status().is_success() {
-        return Err(FailReason::Status(response.status().as_u16()));
-    }
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut read = Answer {
+        status: response.status().as_u16(),
+        content_type: content_type.unwrap_or_default().to_ascii_lowercase(),
+        body: Vec::new(),
+    };
     let mut body = response.into_body();
-    let mut read = 0;
     while let Some(frame) = body.frame().await {
-        read += frame.map_err(answer)?.data_ref().map_or(0, Bytes::len);
-        if read > BODY_BYTES_MAX {
-            // It talks, and what it says is of no interest.
+        let frame = frame.map_err(answer)?;
+        let data = frame.data_ref().map_or(&[][..], |data| data);
+        let room = BODY_BYTES_MAX - read.body.len();
+        read.body.extend_from_slice(data.get(..room).unwrap_or(data));
+        if data.len() > room {
+            // It talks, and what more it says is of no interest.
             break;
         }
     }
-    Ok(())
+    Ok(read)
 }
 
 fn answer(error: hyper::Error) -> FailReason {
@@ -83,15 +116,25 @@ fn authority(host: &str, port: u16) -> String {
 /// An answer's head may not be larger. hyper asks for 8 KiB at least.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// More of a body is not read.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
+    use super::super::judge::judge;
     use super::*;
+    use crate::config::settings::ProbeKind;
+    use crate::pool::health::CheckOutcome;
+
+    /// Asks and judges as a check of a path does.
+    async fn check(host: &str, port: u16, path: &str, timeout: Duration) -> CheckOutcome {
+        let asked = ask(host, port, &Question { path, host: None, post: None }, timeout).await;
+        let kind = ProbeKind::Http { status: None, body: None };
+        match asked.and_then(|answer| judge(&kind, &answer)) {
+            Ok(()) => CheckOutcome::Pass,
+            Err(reason) => CheckOutcome::Fail(reason),
+        }
+    }
 
     /// What a node does with the one connection it gets.
     #[derive(Clone, Copy)]
@@ -104,7 +147,7 @@ mod tests {
     }
 
     /// Checks a node that behaves so; also returns what it was asked.
-    async fn ask(node: Node, timeout: Duration) -> (CheckOutcome, String) {
+    async fn asked(node: Node, timeout: Duration) -> (CheckOutcome, String) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let serve = async {
@@ -145,7 +188,7 @@ mod tests {
             ("HTTP/1.1 503 no\r\ncontent-length: 0\r\n\r\n", CheckOutcome::Fail(FailReason::Status(503))),
             ("HTTP/1.1 302 there\r\nlocation: /\r\n\r\n", CheckOutcome::Fail(FailReason::Status(302))),
         ] {
-            let (outcome, asked) = ask(Node::Says(says), LONG).await;
+            let (outcome, asked) = asked(Node::Says(says), LONG).await;
             assert_eq!(outcome, expected, "{says}");
             assert!(asked.starts_with("GET /about/health?x=1 HTTP/1.1\r\n"), "{asked}");
             assert!(
@@ -162,7 +205,7 @@ mod tests {
             Node::Says("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort"),
             Node::HangsUp,
         ] {
-            let (outcome, _) = ask(node, LONG).await;
+            let (outcome, _) = asked(node, LONG).await;
             assert!(matches!(&outcome, CheckOutcome::Fail(FailReason::Answer(_))), "{outcome:?}");
         }
     }
@@ -171,14 +214,42 @@ mod tests {
     async fn the_deadline_covers_head_and_body() {
         let short = Duration::from_millis(100);
         for node in [Node::IsSilent, Node::Drips] {
-            let (outcome, _) = ask(node, short).await;
+            let (outcome, _) = asked(node, short).await;
             assert_eq!(outcome, CheckOutcome::Fail(FailReason::Timeout(short)));
         }
     }
 
     #[tokio::test]
+    async fn a_post_carries_its_body_and_the_host_that_it_is_told() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let question = Question {
+            path: "/http-bind",
+            host: Some("meet.example.com"),
+            post: Some(("text/xml", "<body/>")),
+        };
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"<body/>") {
+                asked.push(stream.read_u8().await.unwrap());
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Type: Text/XML\r\nContent-Length: 5\r\n\r\n<ok/>";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8(asked).unwrap()
+        };
+        let (answer, asked) = tokio::join!(ask("127.0.0.1", port, &question, LONG), serve);
+        let expected = Answer { status: 200, content_type: "text/xml".to_owned(), body: b"<ok/>".to_vec() };
+        assert_eq!(answer, Ok(expected));
+        assert!(asked.starts_with("POST /http-bind HTTP/1.1\r\n"), "{asked}");
+        for line in ["host: meet.example.com\r\n", "content-type: text/xml\r\n", "content-length: 7\r\n"] {
+            assert!(asked.contains(line), "{asked}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_body_without_end_is_not_read_to_its_end() {
-        let (outcome, _) = ask(Node::SaysMuch, LONG).await;
+        let (outcome, _) = asked(Node::SaysMuch, LONG).await;
         assert_eq!(outcome, CheckOutcome::Pass);
     }
 
