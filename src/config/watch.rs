@@ -1,4 +1,4 @@
-//! Tells when the configuration's file has new content.
+//! Tells when the configuration's file, or the files that it names, have new content.
 //!
 //! The kernel's events only say "look again": what counts is a digest of the content. So a rename over the file, an
 //! edit in place, a swapped symlink (Kubernetes swaps `..data`) and a file that is gone for a moment are all the same
@@ -61,10 +61,22 @@ pub fn watch_from(path: PathBuf, loaded: &str, tasks: &Tasks, changed: mpsc::Sen
     start(path, digest_of(loaded.as_bytes()), tasks, changed)
 }
 
+/// Watches several files as one: whichever changes, one word is sent when all of them rest. A file that comes or goes is
+/// a change too. A change before this call is not told.
+pub fn watch_files(paths: Vec<PathBuf>, tasks: &Tasks, changed: mpsc::Sender<()>) -> Watch {
+    let files = Files { paths, may_be_missing: true };
+    let seen = files.digest().unwrap_or_default();
+    follow(files, seen, tasks, changed)
+}
+
 fn start(path: PathBuf, seen: u128, tasks: &Tasks, changed: mpsc::Sender<()>) -> Watch {
+    follow(Files { paths: vec![path], may_be_missing: false }, seen, tasks, changed)
+}
+
+fn follow(files: Files, seen: u128, tasks: &Tasks, changed: mpsc::Sender<()>) -> Watch {
     let stop = tasks.stopping().child_token();
     let (wake, woken) = mpsc::channel(1);
-    let mut follower = Follower { path, watcher: watcher(wake.clone()), folders: BTreeSet::new() };
+    let mut follower = Follower { files, watcher: watcher(wake.clone()), folders: BTreeSet::new() };
     follower.follow();
     // What changed before the folders were watched is found by a first look.
     let _ = wake.try_send(());
@@ -89,7 +101,7 @@ async fn run(
             // No watcher: only the clock is left.
             tokio::time::sleep(POLL).await;
         }
-        let Some(settled) = settle(&follower.path, seen, &mut woken).await else { continue };
+        let Some(settled) = settle(&follower.files, seen, &mut woken).await else { continue };
         follower.follow();
         if settled == seen {
             continue;
@@ -103,18 +115,19 @@ async fn run(
 }
 
 /// Reads until the content rests. `None`: the file is gone, or not readable.
-async fn settle(path: &Path, seen: u128, woken: &mut mpsc::Receiver<()>) -> Option<u128> {
-    let read = |path: PathBuf| async move {
-        tokio::task::spawn_blocking(move || digest(&path).ok()).await.ok().flatten()
+async fn settle(files: &Files, seen: u128, woken: &mut mpsc::Receiver<()>) -> Option<u128> {
+    let read = || {
+        let files = files.clone();
+        async move { tokio::task::spawn_blocking(move || files.digest()).await.ok().flatten() }
     };
-    let mut last = read(path.to_owned()).await?;
+    let mut last = read().await?;
     if last == seen {
         return Some(last);
     }
     for _ in 0..SETTLE_ROUNDS {
         tokio::time::sleep(REST).await;
         let moved = woken.try_recv().is_ok();
-        let now = read(path.to_owned()).await?;
+        let now = read().await?;
         if now == last && !moved {
             return Some(now);
         }
@@ -124,9 +137,34 @@ async fn settle(path: &Path, seen: u128, woken: &mut mpsc::Receiver<()>) -> Opti
     Some(last)
 }
 
-/// Keeps the watches on the folders through which the path leads.
+/// What is watched as one.
+#[derive(Clone, Debug)]
+struct Files {
+    paths: Vec<PathBuf>,
+    /// Whether a missing file is a state like another; otherwise it is waited for.
+    may_be_missing: bool,
+}
+
+impl Files {
+    /// Digest of all content. `None`: a file is gone or not readable, and is waited for.
+    fn digest(&self) -> Option<u128> {
+        if let ([path], false) = (&self.paths[..], self.may_be_missing) {
+            return digest(path).ok();
+        }
+        let mut hasher = SipHasher13::new();
+        for path in &self.paths {
+            match digest(path) {
+                Ok(digest) => hasher.write(&digest.to_be_bytes()),
+                Err(_) => hasher.write_u8(0),
+            }
+        }
+        Some(hasher.finish128().as_u128())
+    }
+}
+
+/// Keeps the watches on the folders through which the paths lead.
 struct Follower {
-    path: PathBuf,
+    files: Files,
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
 }
@@ -134,7 +172,7 @@ struct Follower {
 impl Follower {
     fn follow(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
-        let folders = folders(&self.path);
+        let folders: BTreeSet<PathBuf> = self.files.paths.iter().flat_map(|path| folders(path)).collect();
         for gone in self.folders.difference(&folders) {
             // A folder that was removed has no watch any more.
             let _ = watcher.unwatch(gone);
@@ -321,7 +359,8 @@ mod tests {
         let seen = digest(&path).unwrap();
         let (_silent, woken) = mpsc::channel(1);
         let (sender, mut changed) = mpsc::channel(1);
-        let follower = Follower { path: path.clone(), watcher: None, folders: BTreeSet::new() };
+        let files = Files { paths: vec![path.clone()], may_be_missing: false };
+        let follower = Follower { files, watcher: None, folders: BTreeSet::new() };
         Tasks::new().spawn(run(follower, seen, woken, sender));
         fs::write(&path, "2").unwrap();
         let word = tokio::time::timeout(POLL * 5, changed.recv()).await.unwrap();
@@ -340,6 +379,29 @@ mod tests {
         let (sender, changed) = mpsc::channel(1);
         let mut watched = Watched { _watch: watch_from(path, "newer", &tasks, sender), changed };
         watched.expect_none("nothing changed").await;
+    }
+
+    #[tokio::test]
+    async fn of_several_files_each_change_gives_a_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("other")).unwrap();
+        for name in ["a", "other/b"] {
+            fs::write(at(name), "1").unwrap();
+        }
+        let (sender, changed) = mpsc::channel(1);
+        let files = vec![at("a"), at("other/b"), at("missing")];
+        let mut watched = Watched { _watch: watch_files(files, &Tasks::new(), sender), changed };
+        watched.expect_none("nothing changed").await;
+        fs::write(at("a"), "2").unwrap();
+        watched.expect("the first").await;
+        fs::write(at("new"), "2").unwrap();
+        fs::rename(at("new"), at("other/b")).unwrap();
+        watched.expect("the second").await;
+        fs::write(at("missing"), "1").unwrap();
+        watched.expect("one that came").await;
+        fs::remove_file(at("a")).unwrap();
+        watched.expect("one that went").await;
     }
 
     #[tokio::test]
