@@ -4,6 +4,7 @@
 //! drains. The running configuration is an immutable [`Running`] behind an `ArcSwap`; a reload puts a new one in its
 //! place, whole, or leaves the old one.
 
+mod certificates;
 mod embedded;
 mod probe;
 mod reload;
@@ -79,6 +80,7 @@ pub struct App {
     rooms: Rooms,
     edge: Edge,
     embedded: Option<Embedded>,
+    tls_files: certificates::TlsFiles,
     admin: OnceLock<Admin>,
     metrics: Metrics,
     tasks: Tasks,
@@ -133,6 +135,7 @@ impl App {
             }),
             reloading: tokio::sync::Mutex::default(),
             history: reload::History::default(),
+            tls_files: certificates::TlsFiles::new(settings.tls_files()),
             started: settings,
             started_at: clock::now(),
             origin,
@@ -156,6 +159,7 @@ impl App {
         let _ = app.admin.set(admin);
         app.reload_when_asked(&loaded.text, hangup);
         app.reopen_logs_when_asked(user1);
+        app.renew_certificates();
         Ok(app)
     }
 

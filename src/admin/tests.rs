@@ -49,6 +49,7 @@ impl AdminView for FakeView {
             now: 1_800_000_000,
             tasks: 412,
             listeners: vec!["https [::]:8443".to_owned()],
+            certificates: Vec::new(),
         }
     }
 

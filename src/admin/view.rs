@@ -55,6 +55,21 @@ pub struct ProcessView {
     pub tasks: usize,
     /// TCP listeners that accept, each `name address`.
     pub listeners: Vec<String>,
+    /// Certificates of the TLS listeners.
+    pub certificates: Vec<CertificateView>,
+}
+
+/// One certificate of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateView {
+    /// The listener.
+    pub listener: String,
+    /// The chain's file, or `self-signed`.
+    pub certificate: String,
+    /// When the one in use expires.
+    pub not_after: Option<u64>,
+    /// Why the files as they are now cannot be used; an older certificate is in use then.
+    pub failure: Option<String>,
 }
 
 /// One node.

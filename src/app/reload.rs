@@ -78,6 +78,12 @@ impl App {
         if let Some(admin) = self.admin.get() {
             admin.apply(&settings.admin.tokens);
         }
+        self.tls_files.send_if_modified(|files| {
+            let now = settings.tls_files();
+            let is_other = *files != now;
+            *files = now;
+            is_other
+        });
         let generation = self.running.load().generation + 1;
         self.running.store(Arc::new(Running {
             generation,

@@ -9,11 +9,12 @@ use prometheus::Registry;
 
 use super::App;
 use crate::admin::view::{
-    AdminView, ConfigView, HealthState, NodeView, ProcessView, ReloadCause, ReloadRecord, RoomView,
-    SelftestView, WorkerView,
+    AdminView, CertificateView, ConfigView, HealthState, NodeView, ProcessView, ReloadCause, ReloadRecord,
+    RoomView, SelftestView, WorkerView,
 };
 use crate::clock;
 use crate::config::settings::Name;
+use crate::edge::CertificateStatus;
 use crate::media::drops::DropReason;
 use crate::pool::{Node, NodeState};
 use crate::rooms::RoomKey;
@@ -32,6 +33,7 @@ impl AdminView for App {
                 .into_iter()
                 .map(|(name, address)| format!("{name} {address}"))
                 .collect(),
+            certificates: self.edge.certificates().into_iter().map(certificate_view).collect(),
         }
     }
 
@@ -167,6 +169,11 @@ impl App {
             })
             .collect()
     }
+}
+
+fn certificate_view(status: CertificateStatus) -> CertificateView {
+    let CertificateStatus { listener, certificate, not_after, failure } = status;
+    CertificateView { listener: listener.to_string(), certificate, not_after, failure }
 }
 
 fn node_view(node: &Node, now: std::time::Instant) -> NodeView {

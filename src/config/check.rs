@@ -4,6 +4,7 @@ mod access_log;
 mod bind;
 mod pools;
 mod sites;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,15 +13,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fault::{Collector, Mark, known, quote};
-use super::file::{
-    AdminFile, AdvertiseFile, CertificateFile, EdgeFile, File, ListenerFile, MediaFile, SecretRef, TlsFile,
-};
+use super::file::{AdminFile, AdvertiseFile, EdgeFile, File, ListenerFile, MediaFile, SecretRef};
 use super::read::{At, Given, List};
 use super::secrets;
 use super::settings::{
-    AdminSettings, Advertise, CertificateFiles, EdgeIdentity, ListenerLimits, ListenerSettings,
-    MediaSettings, Name, RedirectSettings, RoomTableSettings, Secret, Settings, ShutdownSettings,
-    StoreSettings, TlsSettings,
+    AdminSettings, Advertise, EdgeIdentity, ListenerLimits, ListenerSettings, MediaSettings, Name,
+    RedirectSettings, RoomTableSettings, Secret, Settings, ShutdownSettings, StoreSettings,
 };
 use super::values::{Bind, StoreWord};
 
@@ -156,11 +154,13 @@ impl<'a> Check<'a> {
                 Given::No | Given::Faulty => None,
             };
             let redirect = self.redirect(&path, listener);
+            let acme_challenge = self.acme_challenge(&path, listener);
             let settings = ListenerSettings {
                 name: name.clone(),
                 bind: self.bind(&path, &listener.bind),
                 tls,
                 redirect,
+                acme_challenge,
                 limits: ListenerLimits {
                     handshake_timeout: listener.timeouts.handshake.value.0,
                     head_timeout: listener.timeouts.head.value.0,
@@ -185,41 +185,6 @@ impl<'a> Check<'a> {
             self.fault(first_too_many.at, message, "bind a wildcard instead, as in [\":8443\"]");
         }
         binds.items.iter().map(|bind| bind.value.0).collect()
-    }
-
-    fn tls(&mut self, path: &str, tls: &TlsFile) -> Option<TlsSettings> {
-        let file = match tls {
-            TlsFile::SelfSigned => return Some(TlsSettings::SelfSigned),
-            TlsFile::Certificates(file) => file,
-        };
-        let (at, list) = file.certificates.full()?;
-        if list.value.is_empty() {
-            self.fault(
-                at,
-                format!("{path}.tls.certificates: no certificate"),
-                "add one, or say `tls: self-signed`",
-            );
-        }
-        let mut certificates = Vec::new();
-        for (i, certificate) in list.value.items.iter().enumerate() {
-            let path = format!("{path}.tls.certificates.{i}");
-            certificates.extend(self.certificate(&path, &certificate.value));
-        }
-        Some(TlsSettings::Certificates(certificates))
-    }
-
-    fn certificate(&mut self, path: &str, files: &CertificateFile) -> Option<CertificateFiles> {
-        let chain = files.cert.full().and_then(|(_, cert)| {
-            let at = secrets::resolve(self.base, &cert.value.0);
-            self.taken(cert.at, &format!("{path}.cert"), secrets::read_chain(&at)).map(|chain| (at, chain))
-        });
-        let key = files.key.full().and_then(|(_, key)| {
-            let at = secrets::resolve(self.base, &key.value.0);
-            self.taken(key.at, &format!("{path}.key"), secrets::read_key(&at)).map(|pem| (key.at, at, pem))
-        });
-        let ((cert, chain), (key_at, key, pem)) = (chain?, key?);
-        self.taken(key_at, &format!("{path}.key"), secrets::check_pair(chain, pem))?;
-        Some(CertificateFiles { cert, key })
     }
 
     /// Returns what was read, or adds the fault.

@@ -51,7 +51,7 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
     if let Some(settings) = media {
         root.put("media", media_map(settings));
     }
-    root.put("sites", map_of(sites.iter().map(|s| (&*s.name, site(s)))));
+    root.put("sites", map_of(sites.iter().map(|s| (&*s.name, site(s, base)))));
     root.put("pools", map_of(pools.iter().map(|(name, p)| (&**name, pool(p)))));
     root.put(
         "store",
@@ -125,6 +125,11 @@ fn map_of<'a>(entries: impl Iterator<Item = (&'a str, Map)>) -> Map {
     let mut map = Map::default();
     entries.for_each(|(key, value)| map.put(key, value));
     map
+}
+
+/// A path as the file may have it: relative to its folder where it can be.
+fn show_path(path: &Path, base: &Path) -> String {
+    path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 fn list(items: impl Iterator<Item = String>) -> Value {

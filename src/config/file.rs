@@ -13,9 +13,9 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 pub(super) use access_log::AccessLogFile;
-pub(super) use listeners::{CertificateFile, ListenerFile, TlsFile};
+pub(super) use listeners::{CertificateFile, ListenerFile, TicketsFile, TlsFile};
 pub(super) use pools::{CheckFile, HttpProbe, NodeFile, NodeMap, PoolFile, ServiceProbe};
-pub(super) use sites::{AuthFile, RoomRuleFile, RoomRuleMap, SiteFile};
+pub(super) use sites::{AuthFile, ClientCertificateFile, RoomRuleFile, RoomRuleMap, SiteFile};
 
 use super::read::{
     At, Given, KeyKind, KeySchema, List, Names, Read, Reader, Reload, either, record, record_schema,

@@ -4,10 +4,12 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::file::SecretRef;
 use super::settings::Secret;
@@ -57,6 +59,24 @@ pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Wrong> {
         let message = if nothing { no_section(path, &bytes, "private key") } else { broken(path, &error) };
         (message, KEY_CURE.to_owned())
     })
+}
+
+/// Checks that a file holds certificates of authorities.
+pub(super) fn check_authorities(path: &Path) -> Result<(), Wrong> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain(path)? {
+        roots.add(certificate).map_err(|error| {
+            let message = format!("{} holds a certificate that is no authority: {error}", path.display());
+            (message, "the PEM certificates of the authorities, not of clients".to_owned())
+        })?;
+    }
+    Ok(())
+}
+
+/// Returns when a certificate expires, in seconds since the Unix epoch.
+pub(super) fn not_after(certificate: &[u8]) -> Option<u64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
 }
 
 /// Checks that the key is the leaf's.

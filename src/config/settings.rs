@@ -8,6 +8,7 @@ mod access_log;
 mod listeners;
 mod pools;
 mod sites;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,7 @@ pub use ipnet::IpNet;
 pub use listeners::*;
 pub use pools::*;
 pub use sites::*;
+pub use tls::*;
 
 /// The name of a node, pool, site, listener, edge or token: compared by its bytes, cheap to clone.
 pub type Name = Arc<str>;

@@ -311,6 +311,18 @@ words! {
     RedirectWord, "a redirect" { "https" => Https }
 }
 words! {
+    /// What a client gets whose name no certificate has.
+    UnknownNameWord, "an answer to unknown names" { "default" => Default, "refuse" => Refuse }
+}
+words! {
+    /// Versions and suites of TLS.
+    ProfileWord, "a TLS profile" { "intermediate" => Intermediate, "modern" => Modern }
+}
+words! {
+    /// Whether clients must show a certificate.
+    ClientModeWord, "a rule for client certificates" { "required" => Required, "optional" => Optional }
+}
+words! {
     /// A part of the path.
     PathWord, "a part of the path" { "last" => Last, "first" => First }
 }

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use pingora::apps::ServerApp;
 use pingora::proxy::HttpProxy;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::LazyConfigAcceptor;
@@ -25,9 +26,9 @@ use tokio_util::task::TaskTracker;
 
 use super::proxy::{Http2, Phases, new_proxy};
 use super::stream::{ConnMeta, Cork, FrontStream, Io};
-use super::tls::{CertificateTable, ListenerTls};
+use super::tls::{self, CertificateStatus, ClientIdentity, ListenerTls, Prepared};
 use super::{EdgeError, Shared, h1};
-use crate::config::settings::{ListenerLimits, ListenerSettings, Name, Settings};
+use crate::config::settings::{ListenerLimits, ListenerSettings, Name, Settings, SiteSettings};
 use crate::telemetry::metrics::EdgeMetrics;
 
 /// Connections that wait to be accepted, per socket; the kernel drops more.
@@ -44,6 +45,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) struct FrontDoor {
     listeners: BTreeMap<Name, Arc<ListenerState>>,
     accepting: CancellationToken,
+    /// Certificates that the metrics name.
+    reported: Mutex<Vec<CertificateStatus>>,
 }
 
 /// One listener of the configuration, for as long as the process runs.
@@ -70,6 +73,16 @@ impl ListenerState {
 
     pub(crate) fn is_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Tells whether a client that came as `client` may ask for a site here: what the site asks of clients must be what
+    /// the handshake has asked.
+    pub(crate) fn admits(&self, site: &SiteSettings, client: Option<&ClientIdentity>) -> bool {
+        if site.client_certificate.is_none() {
+            return client.is_none();
+        }
+        let wanted = self.tls.as_ref().and_then(|tls| tls.policy_of(site));
+        wanted.is_some() && wanted == client.map(|client| client.policy)
     }
 }
 
@@ -102,7 +115,7 @@ impl FrontDoor {
             let tls = match &listener.tls {
                 None => None,
                 Some(tls) => Some(
-                    ListenerTls::new(tls)
+                    ListenerTls::new(name.clone(), tls, settings)
                         .map_err(|error| EdgeError::Tls { listener: name.to_string(), error })?,
                 ),
             };
@@ -134,31 +147,74 @@ impl FrontDoor {
                 .spawn(move || runtime.block_on(run_shard(shared, open, accepting, sockets)))
                 .map_err(EdgeError::Thread)?;
         }
-        Ok(Self { listeners, accepting })
+        let door = Self { listeners, accepting, reported: Mutex::default() };
+        door.report(&shared.parts.metrics);
+        Ok(door)
     }
 
     /// Loads all new certificates, then puts everything in place.
-    pub(super) fn apply(&self, settings: &Settings) -> Result<(), EdgeError> {
-        let mut loaded = Vec::new();
+    pub(super) fn apply(&self, settings: &Settings, metrics: &EdgeMetrics) -> Result<(), EdgeError> {
+        let mut loaded: Vec<(_, _, Option<(&ListenerTls, Prepared)>)> = Vec::new();
         for (name, state) in &self.listeners {
             let Some(new) = settings.listeners.get(name) else { continue };
-            let table = match (&state.tls, &new.tls) {
+            let prepared = match (&state.tls, &new.tls) {
                 (Some(tls), Some(new)) => Some((
                     tls,
-                    CertificateTable::load(new)
+                    tls.prepare(new, settings)
                         .map_err(|error| EdgeError::Tls { listener: name.to_string(), error })?,
                 )),
                 _ => None,
             };
-            loaded.push((state, new, table));
+            loaded.push((state, new, prepared));
         }
-        for (state, new, table) in loaded {
+        for (state, new, prepared) in loaded {
             state.settings.store(new.clone());
-            if let Some((tls, table)) = table {
-                tls.replace(table);
+            if let Some((tls, prepared)) = prepared {
+                tls.put_in_place(prepared);
             }
         }
+        self.report(metrics);
         Ok(())
+    }
+
+    /// Reads the files of TLS again and takes over what can be used. Blocks.
+    pub(super) fn refresh(&self, metrics: &EdgeMetrics) {
+        let before = self.certificates();
+        for tls in self.listeners.values().filter_map(|state| state.tls.as_ref()) {
+            let done = tls.refresh();
+            metrics.tls_loads.with_label_values(&["replaced"]).inc_by(done.replaced);
+            metrics.tls_loads.with_label_values(&["failed"]).inc_by(done.failed);
+        }
+        let now = self.report(metrics);
+        tls::warn_of_ends(now.iter().filter(|status| !before.contains(status)));
+    }
+
+    /// The certificates of all listeners.
+    pub(super) fn certificates(&self) -> Vec<CertificateStatus> {
+        self.listeners
+            .values()
+            .filter_map(|state| state.tls.as_ref())
+            .flat_map(ListenerTls::certificates)
+            .collect()
+    }
+
+    /// Puts the certificates into the metrics, in place of those that were there.
+    fn report(&self, metrics: &EdgeMetrics) -> Vec<CertificateStatus> {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.certificates();
+        for CertificateStatus { listener, certificate, .. } in reported.iter() {
+            // What a label names no more is gone; what it still names is set below.
+            let _ = metrics.certificate_expiry.remove_label_values(&[&**listener, certificate]);
+            let _ = metrics.certificate_failed.remove_label_values(&[&**listener, certificate]);
+        }
+        for CertificateStatus { listener, certificate, not_after, failure } in &now {
+            let labels = [&**listener, certificate];
+            let not_after = not_after.and_then(|at| i64::try_from(at).ok()).unwrap_or_default();
+            metrics.certificate_expiry.with_label_values(&labels).set(not_after);
+            metrics.certificate_failed.with_label_values(&labels).set(i64::from(failure.is_some()));
+        }
+        reported.clone_from(&now);
+        now
     }
 
     pub(super) fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
@@ -350,16 +406,16 @@ async fn serve(
     peer: SocketAddr,
     open: OpenConnection,
 ) {
-    let io = match &state.tls {
-        None => Io::Plain(tcp),
+    let (io, client) = match &state.tls {
+        None => (Io::Plain(tcp), None),
         // Boxed: the handshake's state is large and gone after it.
         Some(tls) => match Box::pin(handshake(&shard, &state, tls, tcp)).await {
-            Some(stream) => Io::Tls(Box::new(stream)),
+            Some((stream, client)) => (Io::Tls(Box::new(stream)), client),
             None => return,
         },
     };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let meta = Arc::new(ConnMeta { peer, listener: state, tls: io.tls() });
+    let meta = Arc::new(ConnMeta { peer, listener: state, tls: io.tls(), client });
     let stream = Box::new(FrontStream::new(io, meta, open));
     if stream.is_http2() {
         Box::pin(serve_http2(&shard, stream)).await;
@@ -374,23 +430,35 @@ async fn handshake(
     state: &ListenerState,
     tls: &ListenerTls,
     tcp: TcpStream,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<(TlsStream<TcpStream>, Option<Box<ClientIdentity>>)> {
     let deadline = state.settings.load().limits.handshake_timeout;
     let result = async {
         let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp);
-        let hello =
-            tokio::time::timeout(deadline, acceptor).await.map_err(|_| "timeout")?.map_err(|e| why(&e))?;
-        let finish = hello.into_stream(tls.config());
-        tokio::time::timeout(deadline, finish).await.map_err(|_| "timeout")?.map_err(|e| why(&e))
+        let failed = |error: io::Error| tls::failure::kind(&error);
+        let mut hello =
+            tokio::time::timeout(deadline, acceptor).await.map_err(|_| "timeout")?.map_err(failed)?;
+        let Some(choice) = tls.choose(hello.client_hello().server_name()) else {
+            let refusal = hello.io.write_all(tls::UNRECOGNIZED_NAME);
+            let _ = tokio::time::timeout(deadline, refusal).await;
+            return Err("unknown_name");
+        };
+        let finish = hello.into_stream(choice.config);
+        let stream = tokio::time::timeout(deadline, finish).await.map_err(|_| "timeout")?.map_err(failed)?;
+        let client = match &choice.policy {
+            None => None,
+            Some(policy) => Some(Box::new(policy.identify(stream.get_ref().1).ok_or("client_certificate")?)),
+        };
+        Ok((stream, client))
     };
     let result = result.await;
-    let label = result.as_ref().err().unwrap_or(&"ok");
-    shard.shared.parts.metrics.handshakes.with_label_values(&[label]).inc();
+    let metrics = &shard.shared.parts.metrics;
+    metrics.handshakes.with_label_values(&[result.as_ref().err().unwrap_or(&"ok")]).inc();
+    if let Ok((stream, _)) = &result
+        && stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    {
+        metrics.tls_resumed.inc();
+    }
     result.ok()
-}
-
-fn why(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::InvalidData { "failed" } else { "closed" }
 }
 
 /// Waits for the preface, which Pingora would wait for without a deadline, and hands over.

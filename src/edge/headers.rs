@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::RequestHeader;
 
+use crate::config::settings::Name;
+
 /// Client copies of what only an edge may say: dropped on entry, whatever stands in them.
 const OURS: &[&str] = &[
     "x-forwarded-for",
@@ -51,6 +53,34 @@ pub(super) fn rewrite(request: &mut RequestHeader, origin: &Origin<'_>) -> pingo
         request.insert_header("X-Forwarded-Host", host)?;
     }
     Ok(())
+}
+
+/// Tells a node who the client is, in the headers that sites of this edge use for that. What the client wrote there is
+/// dropped, whatever site it asks for.
+pub(super) fn identify(
+    request: &mut RequestHeader,
+    client_headers: &[Name],
+    own: Option<(&str, &HeaderValue)>,
+) -> pingora::Result<()> {
+    if client_headers.is_empty() {
+        return Ok(());
+    }
+    let is_client = |name: &str| client_headers.iter().any(|header| looks_like(name, header));
+    let forged: Vec<HeaderName> =
+        request.headers.keys().filter(|name| is_client(name.as_str())).cloned().collect();
+    for name in forged {
+        request.remove_header(&name);
+    }
+    if let Some((name, subject)) = own {
+        request.insert_header(name.to_owned(), subject.clone())?;
+    }
+    Ok(())
+}
+
+/// Tells whether some server may read one name as the other: some take `X_Room` for `X-Room`.
+fn looks_like(name: &str, header: &str) -> bool {
+    let plain = |b: u8| if b == b'_' { b'-' } else { b };
+    name.len() == header.len() && name.bytes().zip(header.bytes()).all(|(a, b)| plain(a) == plain(b))
 }
 
 /// Returns how long a head is, or would be as HTTP/1.1 text.
@@ -151,6 +181,21 @@ mod tests {
             ("x-request-id", "abc"),
         ];
         assert_eq!(left, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn only_this_edge_says_who_a_client_is() {
+        let headers = [Name::from("x-client-subject"), Name::from("x_who")];
+        let subject = HeaderValue::from_static("CN=alice");
+        for own in [None, Some(("x-client-subject", &subject))] {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for name in ["X-Client-Subject", "X_Client-Subject", "X-Who", "X-Whom"] {
+                request.append_header(name, "CN=admin").unwrap();
+            }
+            identify(&mut request, &headers, own).unwrap();
+            assert_eq!(request.headers.get("x-client-subject"), own.map(|(_, subject)| subject));
+            assert_eq!(request.headers.len(), 1 + usize::from(own.is_some()), "{:?}", request.headers);
+        }
     }
 
     #[test]

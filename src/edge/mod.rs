@@ -5,6 +5,7 @@
 //! and node; a WebSocket leaves Pingora for a [`tunnel`]. Pingora's types stay inside this part.
 
 mod access_log;
+mod acme;
 mod buffers;
 mod conference;
 mod dial;
@@ -30,7 +31,7 @@ use crate::sfu::Sfu;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::EdgeMetrics;
 use front_door::FrontDoor;
-pub use tls::TlsError;
+pub use tls::{CertificateStatus, TlsError};
 
 /// What the edge works with.
 #[derive(Clone, Debug)]
@@ -104,10 +105,21 @@ impl Edge {
     /// # Errors
     /// A certificate cannot be used; nothing has changed then.
     pub fn apply(&self, settings: Arc<Settings>) -> Result<(), EdgeError> {
-        self.door.apply(&settings)?;
+        self.door.apply(&settings, &self.shared.parts.metrics)?;
         self.shared.log.apply(&settings);
         self.shared.settings.store(settings);
         Ok(())
+    }
+
+    /// Reads certificates, keys, authorities and ticket keys again and takes over what has changed and can be used; for
+    /// the rest, what was loaded before stays, and the log says why. Blocks.
+    pub fn refresh_certificates(&self) {
+        self.door.refresh(&self.shared.parts.metrics);
+    }
+
+    /// Returns the certificates of all listeners, as they are in use.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        self.door.certificates()
     }
 
     /// Returns the first address that a listener listens on.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -22,12 +22,12 @@ use pingora::{Error, ErrorSource, ErrorType};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Shared;
 use super::access_log;
 use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
 use super::stream::{ConnMeta, FrontStream};
 use super::upgrade::{self, Asks};
+use super::{Shared, acme};
 use crate::clock;
 use crate::config::settings::{App, ListenerLimits, Settings, SiteSettings};
 use crate::pool::{FailReason, Node, OpenGuard, Wish};
@@ -154,6 +154,17 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Tells the node who the client is, where its site wants that.
+    pub(super) fn identify(&self, request: &mut RequestHeader) -> pingora::Result<()> {
+        let rule = self.site.as_ref().and_then(|site| site.client_certificate.as_ref());
+        let client = self.conn.as_ref().and_then(|conn| conn.client.as_ref());
+        let header = rule.and_then(|rule| rule.header.as_deref());
+        let own = header.zip(client.and_then(|client| client.subject.as_ref()));
+        headers::identify(request, &self.settings.sites.client_headers, own)
+    }
+}
+
 impl Phases {
     /// Finds connection, site and room; answers what needs no node. True: answered.
     async fn admit(&self, session: &mut Session, ctx: &mut Request) -> pingora::Result<bool> {
@@ -167,6 +178,23 @@ impl Phases {
         let Some(host) = host_name(headers::host_of(session.req_header())) else {
             return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
         };
+        if let Some(webroot) = &listener.acme_challenge
+            && matches!(session.req_header().method, Method::GET | Method::HEAD)
+        {
+            let path = session.req_header().uri.path().to_owned();
+            match acme::asked(&path) {
+                acme::Asked::Other => {}
+                acme::Asked::Nonsense => return no_challenge(session, ctx).await,
+                acme::Asked::Token(token) => match acme::answer(webroot.clone(), token).await {
+                    None => return no_challenge(session, ctx).await,
+                    Some(answer) => {
+                        let mut response = ResponseHeader::build(StatusCode::OK, Some(3))?;
+                        response.insert_header("Content-Type", "application/octet-stream")?;
+                        return write_whole(session, ctx, response, Bytes::from(answer)).await;
+                    }
+                },
+            }
+        }
         // Any name: who asks it decides whose name it is.
         if let Some(redirect) = &listener.redirect {
             let port = if redirect.port == 443 { String::new() } else { format!(":{}", redirect.port) };
@@ -178,6 +206,13 @@ impl Phases {
         let Some(site) = ctx.settings.sites.find(&host).cloned() else {
             return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
         };
+        let client = ctx.conn.as_ref().and_then(|conn| conn.client.as_deref());
+        if !ctx.conn.as_ref().is_some_and(|conn| conn.listener.admits(&site, client)) {
+            // Another connection, with the name of this site in its handshake, is what is needed.
+            session.downstream_session.set_keepalive(None);
+            let text = "this site asks for a connection of its own";
+            return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], text).await;
+        }
         ctx.site = Some(site.clone());
         // Of HTTP/1 the raw head has been measured.
         let request = session.req_header();
@@ -353,7 +388,8 @@ impl ProxyHttp for Phases {
             request.set_raw_path(target.as_bytes())?;
         }
         let host = headers::host_of(session.req_header());
-        headers::rewrite(request, &Origin { peer: ctx.peer(), tls: ctx.is_tls(), host, id: &ctx.id })
+        headers::rewrite(request, &Origin { peer: ctx.peer(), tls: ctx.is_tls(), host, id: &ctx.id })?;
+        ctx.identify(request)
     }
 
     async fn request_body_filter(
@@ -458,6 +494,11 @@ impl ProxyHttp for Phases {
     ) -> bool {
         true
     }
+}
+
+/// Answers a request for a challenge that is not there.
+async fn no_challenge(session: &mut Session, ctx: &mut Request) -> pingora::Result<bool> {
+    respond(session, ctx, StatusCode::NOT_FOUND, &[], "no such challenge").await
 }
 
 /// Writes a short answer of our own. Returns true: answered.

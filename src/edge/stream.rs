@@ -33,6 +33,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::buffers;
 use super::front_door::{ListenerState, OpenConnection};
+use super::tls::ClientIdentity;
 use crate::wire::http_body::Chunks;
 use crate::wire::http_head::Framing;
 
@@ -62,6 +63,8 @@ pub(crate) struct ConnMeta {
     pub(crate) listener: Arc<ListenerState>,
     /// How it is encrypted; `None`: it is not.
     pub(crate) tls: Option<super::access_log::Tls>,
+    /// Who the client is, if its handshake was under a rule for client certificates.
+    pub(crate) client: Option<Box<ClientIdentity>>,
 }
 
 /// When gathered bytes leave.

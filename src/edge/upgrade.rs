@@ -244,6 +244,7 @@ fn request_head(request: &RequestHeader, ctx: &Request) -> pingora::Result<Vec<u
     }
     rewritten.remove_header(&header::CONTENT_LENGTH);
     headers::rewrite(&mut rewritten, &origin)?;
+    ctx.identify(&mut rewritten)?;
     let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut head =
         format!("GET {target} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n").into_bytes();

@@ -25,8 +25,16 @@ pub const EDGE_CONNECTIONS_TOTAL: &str = "roomgate_edge_connections_total";
 pub const EDGE_CONNECTIONS_REFUSED: &str = "roomgate_edge_connections_refused_total";
 /// Counter: failures of accept itself, such as missing descriptors.
 pub const EDGE_ACCEPT_ERRORS: &str = "roomgate_edge_accept_errors_total";
-/// Counter, label `result` (`ok`, `timeout`, `closed`, `failed`): TLS handshakes.
+/// Counter, label `result` (`ok`, `timeout`, `closed`, `unknown_name`, or see `edge::tls::failure`): TLS handshakes.
 pub const EDGE_HANDSHAKES: &str = "roomgate_edge_handshakes_total";
+/// Counter: TLS handshakes that resumed a session.
+pub const TLS_RESUMED: &str = "roomgate_tls_resumed_total";
+/// Counter, label `result` (`replaced`, `failed`): certificates, authorities and ticket keys whose files have changed.
+pub const TLS_LOADS: &str = "roomgate_tls_file_loads_total";
+/// Gauge, labels `listener`, `certificate` (its file): when it expires, in seconds since the Unix epoch.
+pub const TLS_CERTIFICATE_EXPIRY: &str = "roomgate_tls_certificate_expiry_seconds";
+/// Gauge, labels `listener`, `certificate` (its file): 1 while its files cannot be used, and an older one is in use.
+pub const TLS_CERTIFICATE_FAILED: &str = "roomgate_tls_certificate_load_failed";
 /// Counter, label `reason` (see `wire::http_head::Refusal`): request heads that were refused.
 pub const EDGE_HEADS_REFUSED: &str = "roomgate_edge_heads_refused_total";
 /// Counter, label `class` (`1xx` to `5xx`, `none` when the client left first): requests by their answer.

@@ -27,6 +27,7 @@ fn rig() -> Rig {
     for (name, auth) in [("open.test", Auth::Open), ("closed.test", Auth::Jwt(Secret::new("env:X", SECRET)))]
     {
         let site = SiteSettings {
+            client_certificate: None,
             name: name.into(),
             pool: "workers".into(),
             app: App::Conference { auth },

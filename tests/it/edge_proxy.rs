@@ -7,6 +7,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use roomgate::config::settings::{CertificateSettings, TicketSettings, TlsProfile, TlsSettings, UnknownName};
+
 use crate::kit::edge_rig::{Plan, Rig, TestNode, read_answer, settings_of, soon, tls_connect, until};
 
 #[tokio::test]
@@ -393,7 +395,7 @@ async fn a_silent_client_is_closed_after_the_handshake_and_idle_limits() {
     let mut garbage = tokio::net::TcpStream::connect(rig.addr("https")).await.unwrap();
     garbage.write_all(b"GET / HTTP/1.1\r\nHost: plain.test\r\n\r\n").await.unwrap();
     let _ = soon("garbage is refused", garbage.read_to_end(&mut rest)).await;
-    until("it is counted", || rig.metrics.edge.handshakes.with_label_values(&["failed"]).get() == 1).await;
+    until("it is counted", || rig.metrics.edge.handshakes.with_label_values(&["not_tls"]).get() == 1).await;
     until("all are gone", || rig.metrics.edge.connections.get() == 0).await;
     rig.end().await;
 }
@@ -417,7 +419,12 @@ async fn sites_and_certificates_change_without_closing_a_connection() {
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
     let mut settings = settings_of(&Plan::default(), &[&b]);
     let mut https = (*settings.listeners["https"]).clone();
-    https.tls = Some(roomgate::config::settings::TlsSettings::Certificates(vec![files.clone()]));
+    https.tls = Some(TlsSettings::Certificates(CertificateSettings {
+        files: vec![files.clone()],
+        unknown_name: UnknownName::default(),
+        profile: TlsProfile::default(),
+        tickets: TicketSettings::default(),
+    }));
     settings.listeners.insert("https".into(), std::sync::Arc::new(https));
     settings.sites.exact.remove("jitsi.test");
     rig.pools.apply(&settings.pools);

@@ -35,6 +35,7 @@ impl<'a> Check<'a> {
             }
         }
         self.unused_pools();
+        table.client_headers = client_headers(&table);
         table
     }
 
@@ -52,12 +53,14 @@ impl<'a> Check<'a> {
         };
         let room = self.room_rules(&path, site, preset);
         self.head_limits(&path, site);
+        let client_certificate = self.client_certificate(&path, &site.client_certificate);
         Some(SiteSettings {
             name: name.clone(),
             pool: site.pool.get()?.0.clone(),
             app,
             room,
             head_bytes_max: usize::try_from(site.limits.head.value.0).unwrap_or(usize::MAX),
+            client_certificate,
             timeouts: SiteTimeouts {
                 connect: site.timeouts.connect.value.0,
                 response: site.timeouts.response.value.0,
@@ -189,6 +192,12 @@ impl<'a> Check<'a> {
             self.faults.warn(at, format!("pools.{name}: no site uses it"), "");
         }
     }
+}
+
+/// The headers in which any site tells its nodes who a client is, each once.
+fn client_headers(table: &SiteTable) -> Vec<Name> {
+    let headers = table.iter().filter_map(|site| site.client_certificate.as_ref()?.header.clone());
+    headers.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn preset_rule(preset: AppWord) -> RoomRule {

@@ -4,26 +4,23 @@ use std::path::Path;
 
 use serde_yaml::Value;
 
-use super::{Map, list};
-use crate::config::settings::{ListenerSettings, TlsSettings};
+use super::{Map, list, show_path};
+use crate::config::settings::{CertificateSettings, ListenerSettings, TlsProfile, TlsSettings, UnknownName};
 use crate::config::values::{show_bind, show_size, show_time};
 
 pub(super) fn listener(settings: &ListenerSettings, base: &Path) -> Map {
-    let ListenerSettings { name: _, bind, tls, redirect, limits } = settings;
+    let ListenerSettings { name: _, bind, tls, redirect, acme_challenge, limits } = settings;
     let mut map = Map::default().with("bind", list(bind.iter().map(|a| show_bind(*a))));
     match tls {
         None => {}
         Some(TlsSettings::SelfSigned) => map.put("tls", "self-signed"),
-        Some(TlsSettings::Certificates(certificates)) => {
-            let path = |path: &Path| path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned();
-            let certificates = certificates.iter().map(|files| {
-                Value::from(Map::default().with("cert", path(&files.cert)).with("key", path(&files.key)))
-            });
-            map.put("tls", Map::default().with("certificates", Value::Sequence(certificates.collect())));
-        }
+        Some(TlsSettings::Certificates(settings)) => map.put("tls", certificates(settings, base)),
     }
     if redirect.is_some() {
         map.put("redirect", "https");
+    }
+    if let Some(folder) = acme_challenge {
+        map.put("acme_challenge", show_path(folder, base));
     }
     let timeouts = Map::default()
         .with("handshake", show_time(limits.handshake_timeout))
@@ -32,4 +29,30 @@ pub(super) fn listener(settings: &ListenerSettings, base: &Path) -> Map {
     map.put("timeouts", timeouts);
     map.put("limits", Map::default().with("head", show_size(limits.head_bytes_max as u64)));
     map
+}
+
+fn certificates(settings: &CertificateSettings, base: &Path) -> Map {
+    let CertificateSettings { files, unknown_name, profile, tickets } = settings;
+    let certificates = files.iter().map(|files| {
+        let pair = Map::default().with("cert", show_path(&files.cert, base));
+        Value::from(pair.with("key", show_path(&files.key, base)))
+    });
+    let mut ticket_map = Map::default();
+    if let Some(keys) = &tickets.keys {
+        ticket_map.put("keys", &*keys.reference);
+    }
+    ticket_map.put("rotate", show_time(tickets.rotate));
+    let unknown_name = match unknown_name {
+        UnknownName::Default => "default",
+        UnknownName::Refuse => "refuse",
+    };
+    let profile = match profile {
+        TlsProfile::Intermediate => "intermediate",
+        TlsProfile::Modern => "modern",
+    };
+    Map::default()
+        .with("certificates", Value::Sequence(certificates.collect()))
+        .with("unknown_name", unknown_name)
+        .with("profile", profile)
+        .with("tickets", ticket_map)
 }

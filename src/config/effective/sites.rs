@@ -1,13 +1,16 @@
 //! Sites as YAML.
 
+use std::path::Path;
+
 use serde_yaml::Value;
 
-use super::Map;
-use crate::config::settings::{App, Auth, PathRule, RoomRule, SiteSettings};
+use super::{Map, show_path};
+use crate::config::settings::{App, Auth, ClientCertificateMode, PathRule, RoomRule, SiteSettings};
 use crate::config::values::{show_size, show_time};
 
-pub(super) fn site(settings: &SiteSettings) -> Map {
-    let SiteSettings { name: _, pool, app, room, head_bytes_max, timeouts, access_log } = settings;
+pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
+    let SiteSettings { name: _, pool, app, room, head_bytes_max, client_certificate, timeouts, access_log } =
+        settings;
     let mut map = Map::default();
     match app {
         App::Plain => map.put("pool", &**pool),
@@ -25,6 +28,17 @@ pub(super) fn site(settings: &SiteSettings) -> Map {
         }
     }
     map.put("room", Value::Sequence(room.iter().map(rule).collect()));
+    if let Some(client) = client_certificate {
+        let mode = match client.mode {
+            ClientCertificateMode::Required => "required",
+            ClientCertificateMode::Optional => "optional",
+        };
+        let mut client_map = Map::default().with("ca", show_path(&client.ca, base)).with("mode", mode);
+        if let Some(header) = &client.header {
+            client_map.put("header", &**header);
+        }
+        map.put("client_certificate", client_map);
+    }
     let timeouts = Map::default()
         .with("connect", show_time(timeouts.connect))
         .with("response", show_time(timeouts.response))

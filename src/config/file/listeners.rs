@@ -2,13 +2,13 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::word;
+use super::{SecretRef, word};
 use crate::config::fault::quote;
 use crate::config::read::{
     At, Given, KeyKind, KeySchema, List, Read, Reader, Reload, either, record, record_schema,
 };
 use crate::config::tree::Node;
-use crate::config::values::{Bind, FilePath, RedirectWord, Size, Time};
+use crate::config::values::{Bind, FilePath, ProfileWord, RedirectWord, Size, Time, UnknownNameWord};
 
 record! {
     /// A TCP listener.
@@ -19,6 +19,9 @@ record! {
         tls: TlsFile, optional, inside;
         /// https: every request is answered with a redirect to the HTTPS listener.
         redirect: RedirectWord, optional, live;
+        /// Webroot of an ACME client such as certbot: /.well-known/acme-challenge/ is answered from the folder of that
+        /// name in it, before any redirect. Only without `tls`.
+        acme_challenge: FilePath, optional, live;
         /// Deadlines of what clients send.
         timeouts: ListenerTimeouts, nested, inside;
         /// Sizes of what clients send.
@@ -31,6 +34,24 @@ record! {
     TlsCertificates {
         /// Certificates, chosen by SNI; the first one answers when no name matches.
         certificates: List<CertificateFile>, required, live;
+        /// What a client gets whose name no certificate has, or that names none: default (the first certificate), or
+        /// refuse (the alert unrecognized_name).
+        unknown_name: UnknownNameWord, default(UnknownNameWord::Default), live;
+        /// Versions and suites, by Mozilla's guideline 5.7: intermediate (TLS 1.2 and 1.3), or modern (TLS 1.3 only).
+        profile: ProfileWord, default(ProfileWord::Intermediate), live;
+        /// Session tickets, with which clients come back without a full handshake.
+        tickets: TicketsFile, nested, inside;
+    }
+}
+
+record! {
+    /// Session tickets of a listener.
+    TicketsFile {
+        /// Keys shared by several edges, one a line: 64 hexadecimal digits. The first encrypts, all decrypt. Read again
+        /// when the file changes. Without it they are drawn at start and exchanged every `rotate`.
+        keys: SecretRef, optional, live;
+        /// Lifetime of a ticket.
+        rotate: Time<60_000, 604_800>, default(Time::secs(43_200)), live;
     }
 }
 

@@ -9,7 +9,9 @@ use crate::config::read::{
 };
 use crate::config::tree::{Kind, Node};
 use crate::config::values::flag::Flag;
-use crate::config::values::{AppWord, PathWord, PoolRef, QueryName, Size, Time, TokenName};
+use crate::config::values::{
+    AppWord, ClientModeWord, FilePath, PathWord, PoolRef, QueryName, Size, Time, TokenName,
+};
 
 record! {
     /// Whose traffic it is and where it goes.
@@ -23,12 +25,26 @@ record! {
         auth: AuthFile, optional, inside;
         /// How a request names its room; the first rule that finds one wins. Without it: the rule of `app`.
         room: List<RoomRuleFile>, optional, live;
+        /// Certificates that clients must or may show (mutual TLS).
+        client_certificate: ClientCertificateFile, optional, inside;
         /// Deadlines towards nodes.
         timeouts: SiteTimeoutsFile, nested, inside;
         /// Sizes of requests.
         limits: SiteLimitsFile, nested, inside;
         /// Whether its requests are in the access log, if there is one.
         access_log: Flag, default(Flag(true)), live;
+    }
+}
+
+record! {
+    /// Certificates that clients must or may show.
+    ClientCertificateFile {
+        /// PEM certificates of the authorities whose clients are let in.
+        ca: FilePath, required, live;
+        /// required: a client without one is refused. optional: it comes without a subject.
+        mode: ClientModeWord, default(ClientModeWord::Required), live;
+        /// Header in which nodes are told the subject (RFC 4514). What clients send in it is always dropped.
+        header: TokenName, optional, live;
     }
 }
 

@@ -1,10 +1,10 @@
-//! Listeners: where TCP traffic enters, and how TLS ends there.
+//! Listeners: where TCP traffic enters.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Name;
+use super::{Name, TlsSettings};
 
 /// One TCP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct ListenerSettings {
     pub tls: Option<TlsSettings>,
     /// `Some` if every request is answered with a redirect to HTTPS.
     pub redirect: Option<RedirectSettings>,
+    /// Webroot of an ACME client, whose challenges are answered before any redirect. Never with `tls`.
+    pub acme_challenge: Option<PathBuf>,
     /// Deadlines and sizes of what clients may send before a site is known.
     pub limits: ListenerLimits,
 }
@@ -40,22 +42,4 @@ pub struct ListenerLimits {
     pub idle_timeout: Duration,
     /// Largest request head. Default 128 KiB; a longer one gets 431.
     pub head_bytes_max: usize,
-}
-
-/// How a listener ends TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TlsSettings {
-    /// A certificate made at start, for the demo.
-    SelfSigned,
-    /// Certificates chosen by SNI; the first one answers when no name matches.
-    Certificates(Vec<CertificateFiles>),
-}
-
-/// A PEM chain and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// Chain, leaf first.
-    pub cert: PathBuf,
-    /// PKCS#8, PKCS#1 or SEC1 key of the leaf.
-    pub key: PathBuf,
 }

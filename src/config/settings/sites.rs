@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Name, Secret};
+use super::{ClientCertificateSettings, Name, Secret};
 
 /// Sites by host name: exact names first, then `"*"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct SiteTable {
     pub exact: BTreeMap<Name, Arc<SiteSettings>>,
     /// The site named `"*"`.
     pub any: Option<Arc<SiteSettings>>,
+    /// Headers that tell a node who a client is, of all sites: no client may write one, on any site.
+    pub client_headers: Vec<Name>,
 }
 
 impl SiteTable {
@@ -40,6 +42,8 @@ pub struct SiteSettings {
     pub room: Vec<RoomRule>,
     /// Largest request head. Default 32 KiB; a longer one gets 431.
     pub head_bytes_max: usize,
+    /// Whom it lets in by certificate; `None` asks for none.
+    pub client_certificate: Option<ClientCertificateSettings>,
     /// Deadlines towards nodes.
     pub timeouts: SiteTimeouts,
     /// Whether its requests are in the access log, if there is one.

@@ -93,6 +93,61 @@ pub(super) const SENSE: &[Case] = &[
         ],
     },
     Case {
+        name: "challenges over TLS",
+        edits: &[("key: tls/key.pem } ] } }", "key: tls/key.pem } ] }, acme_challenge: acme }")],
+        edge: None,
+        faults: &[
+            "3:98: listeners.https.acme_challenge: an authority asks over plain HTTP, and this listener has `tls`; move it to the listener on port 80",
+        ],
+    },
+    Case {
+        name: "challenges in no folder",
+        edits: &[("redirect: https", "redirect: https, acme_challenge: nowhere")],
+        edge: None,
+        faults: &[
+            "4:62: listeners.http.acme_challenge: nowhere is not a folder; mkdir -p nowhere; it is what `certbot certonly --webroot -w` is given",
+        ],
+    },
+    Case {
+        name: "unknown profile and unknown rule for names",
+        edits: &[("tls: { cert", "tls: { profile: old, unknown_name: refuze, cert")],
+        edge: None,
+        faults: &[
+            "3:45: listeners.https.tls.profile: \"old\": not a TLS profile; known: intermediate, modern",
+            "3:64: listeners.https.tls.unknown_name: \"refuze\": not an answer to unknown names; did you mean \"refuse\"? known: default, refuse",
+        ],
+    },
+    Case {
+        name: "ticket keys that are none",
+        edits: &[("tls: { cert", "tls: { tickets: { keys: \"file:short\", rotate: 30d }, cert")],
+        edge: None,
+        faults: &[
+            "3:53: listeners.https.tls.tickets.keys: file:short: line 1 is not a key of 64 hexadecimal digits; one key a line, as from `openssl rand -hex 32`",
+            "3:75: listeners.https.tls.tickets.rotate: \"30d\": out of range; 1m to 7d",
+        ],
+    },
+    Case {
+        name: "client certificates without authorities, in a header with a meaning",
+        edits: &[("app: jitsi, pool: shards", "app: jitsi, pool: shards, client_certificate: { ca: tls/text.pem, header: Cookie }")],
+        edge: None,
+        faults: &[
+            "7:75: sites.\"meet.example.com\".client_certificate.ca: tls/text.pem should hold a certificate and holds none; a PEM chain, leaf first",
+            "7:97: sites.\"meet.example.com\".client_certificate.header: cookie has a meaning of its own; a name that nothing else uses, such as X-Client-Subject",
+        ],
+    },
+    Case {
+        name: "client certificates without TLS",
+        edits: &[
+            (", tls: { certificates: [ { cert: tls/cert.pem, key: tls/key.pem } ] } }", " }"),
+            (", redirect: https", ""),
+            ("app: jitsi, pool: shards", "app: jitsi, pool: shards, client_certificate: { ca: tls/ca.pem }"),
+        ],
+        edge: None,
+        faults: &[
+            "7:49: sites.\"meet.example.com\".client_certificate: no listener has `tls`, so no client can show a certificate; add `tls` to a listener, or remove `client_certificate`",
+        ],
+    },
+    Case {
         name: "undefined pool",
         edits: &[("app: jitsi, pool: shards", "app: jitsi, pool: shrads")],
         edge: None,

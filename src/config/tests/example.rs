@@ -173,6 +173,13 @@ fn the_example_loads_and_its_defaults_are_those_of_the_code() {
     expected.edge = full.settings.edge.clone();
     expected.media.as_mut().unwrap().key = full.settings.media.as_ref().unwrap().key.clone();
     expected.access_log = full.settings.access_log.clone();
+    let https = std::sync::Arc::make_mut(expected.listeners.get_mut("https").unwrap());
+    https.tls.clone_from(&full.settings.listeners["https"].tls);
+    let http = std::sync::Arc::make_mut(expected.listeners.get_mut("http").unwrap());
+    http.acme_challenge = Some(dir.path().join("acme"));
+    let meet = std::sync::Arc::make_mut(expected.sites.exact.get_mut("meet.example.com").unwrap());
+    meet.client_certificate.clone_from(&full.settings.sites.exact["meet.example.com"].client_certificate);
+    expected.sites.client_headers = vec!["x-client-subject".into()];
     assert!(expected.edge.name.is_some() && expected.media.as_ref().unwrap().key.is_some());
     assert_eq!(full.settings, expected);
 }
@@ -195,6 +202,14 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("ListenerFile", "bind", "[\":9443\"]"),
     ("ListenerFile", "redirect", "-"),
     ("TlsCertificates", "certificates", "[{ cert: tls/cert-again.pem, key: tls/key-again.pem }]"),
+    ("TlsCertificates", "unknown_name", "refuse"),
+    ("TlsCertificates", "profile", "modern"),
+    ("TicketsFile", "keys", "file:tickets-other.keys"),
+    ("TicketsFile", "rotate", "6h"),
+    ("ListenerFile", "acme_challenge", "tls"),
+    ("ClientCertificateFile", "ca", "tls/ca-other.pem"),
+    ("ClientCertificateFile", "mode", "optional"),
+    ("ClientCertificateFile", "header", "X-Who"),
     ("CertificateFile", "cert", "tls/cert-again.pem"),
     ("CertificateFile", "key", "tls/key-again.pem"),
     ("ListenerTimeouts", "handshake", "6s"),

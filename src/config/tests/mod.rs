@@ -39,12 +39,24 @@ fn folder() -> tempfile::TempDir {
     let other = rcgen::generate_simple_self_signed(["other.example.com".to_owned()]).unwrap();
     let again = rcgen::CertificateParams::new(["again.example.com".to_owned()]).unwrap();
     let again = again.self_signed(&pair.signing_key).unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = ca.self_signed(&pair.signing_key).unwrap();
+    let mut soon = rcgen::CertificateParams::new(["soon.example.com".to_owned()]).unwrap();
+    soon.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let soon = soon.self_signed(&pair.signing_key).unwrap();
+    std::fs::create_dir(at("acme")).unwrap();
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     for (name, text) in [
         ("tls/cert.pem", pair.cert.pem()),
         ("tls/key.pem", pair.signing_key.serialize_pem()),
         ("tls/cert-again.pem", again.pem()),
         ("tls/key-again.pem", pair.signing_key.serialize_pem()),
+        ("tls/ca.pem", ca.pem()),
+        ("tls/ca-other.pem", ca.pem()),
+        ("tls/expired.pem", soon.pem()),
+        ("tickets.keys", format!("# first\n{}\n{}\n", "ab".repeat(32), "cd".repeat(32))),
+        ("tickets-other.keys", format!("{}\n", "ef".repeat(32))),
         ("tls/other-key.pem", other.signing_key.serialize_pem()),
         ("tls/encrypted-key.pem", encrypted.to_owned()),
         ("tls/cut.pem", pair.cert.pem().replace("-----END CERTIFICATE-----", "")),

@@ -21,7 +21,7 @@ fn the_file_of_the_documentation_loads() {
     let https = &s.listeners["https"];
     assert_eq!(https.bind, ["[::]:8443".parse().unwrap()]);
     let Some(TlsSettings::Certificates(files)) = &https.tls else { panic!("{https:?}") };
-    assert_eq!(files[0].cert, dir.path().join("tls/cert.pem"));
+    assert_eq!(files.files[0].cert, dir.path().join("tls/cert.pem"));
     assert_eq!(s.listeners["http"].redirect.as_ref().map(|r| r.port), Some(8443));
     let media = s.media.unwrap();
     assert_eq!((media.advertise, media.key), (Advertise::Auto, None));
@@ -204,14 +204,19 @@ fn a_byte_order_mark_and_windows_line_ends_are_read() {
 fn what_is_legal_and_odd_is_a_warning_with_its_place() {
     let dir = folder();
     let text = ISSUE
+        .replace("tls/cert.pem", "tls/expired.pem")
         .replace("s3: \"http://127.0.0.1:9003\"", "s3: \"http://127.0.0.1:9001\"")
         .replace("pool: shards, room", "pool: shards, limits: { head: 1MiB }, room")
         .replace("  workers:", "  spare: { nodes: { a: { url: \"http://h\", weight: 0 } } }\n  workers:");
     let loaded = load(&text, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
-    let warnings: Vec<String> = loaded.warnings.iter().map(crate::config::Fault::one_line).collect();
+    let at = format!("{}/", dir.path().display());
+    let warnings: Vec<String> =
+        loaded.warnings.iter().map(|warning| warning.one_line().replace(&at, "")).collect();
     assert_eq!(
         warnings,
         [
+            "f.yaml:3:60: listeners.https.tls.certificates.0.cert: tls/expired.pem has expired; \
+             renew it; a new file is taken over without a reload",
             "f.yaml:8:53: sites.\"api.example.com\".limits.head is larger than that of every listener (128KiB); \
              the listener's limit comes first",
             "f.yaml:12:76: pools.shards.nodes.s3 has the address of s1; \

@@ -1,9 +1,9 @@
 //! Metrics of the HTTPS tier.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::access_log::AccessLogMetrics;
-use super::{add, counter, counter_vec, gauge};
+use super::{add, counter, counter_vec, gauge, gauge_vec};
 use crate::telemetry::names;
 
 /// Metrics of the HTTPS tier.
@@ -19,6 +19,14 @@ pub struct EdgeMetrics {
     pub accept_errors: IntCounter,
     /// TLS handshakes by result.
     pub handshakes: IntCounterVec,
+    /// TLS handshakes that resumed a session.
+    pub tls_resumed: IntCounter,
+    /// Files of TLS that were read again, by result.
+    pub tls_loads: IntCounterVec,
+    /// When certificates expire.
+    pub certificate_expiry: IntGaugeVec,
+    /// Certificates whose files cannot be used as they are now.
+    pub certificate_failed: IntGaugeVec,
     /// Request heads that were refused, by reason.
     pub heads_refused: IntCounterVec,
     /// Requests by class of status.
@@ -88,6 +96,25 @@ impl EdgeMetrics {
             ),
             accept_errors: counter(registry, names::EDGE_ACCEPT_ERRORS, "Failures of accept itself"),
             handshakes: counter_vec(registry, names::EDGE_HANDSHAKES, "TLS handshakes", &["result"]),
+            tls_resumed: counter(registry, names::TLS_RESUMED, "TLS handshakes that resumed a session"),
+            tls_loads: counter_vec(
+                registry,
+                names::TLS_LOADS,
+                "Files of TLS whose new content is in use, or cannot be used",
+                &["result"],
+            ),
+            certificate_expiry: gauge_vec(
+                registry,
+                names::TLS_CERTIFICATE_EXPIRY,
+                "When a certificate expires, in seconds since the Unix epoch",
+                &["listener", "certificate"],
+            ),
+            certificate_failed: gauge_vec(
+                registry,
+                names::TLS_CERTIFICATE_FAILED,
+                "Whether the files of a certificate cannot be used as they are now",
+                &["listener", "certificate"],
+            ),
             heads_refused: counter_vec(
                 registry,
                 names::EDGE_HEADS_REFUSED,
