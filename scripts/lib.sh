@@ -77,10 +77,11 @@ need_to_build() {
 }
 
 need_to_test() {
-  need chromium=chromium node=nodejs npm=npm prosody=prosody
+  need chromium=chromium node=nodejs npm=npm prosody=prosody python3=python3
   cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: rustup component add rustfmt"
   cargo clippy --version >/dev/null 2>&1 || die "clippy is missing: rustup component add clippy"
   browser_modules
+  python_modules
 }
 
 # Puts what the browser scripts import beside the cache, one folder per lock file.
@@ -102,6 +103,21 @@ browser_modules() {
       npm ci --no-audit --no-fund --loglevel=error </dev/null
     }
   ) >&2 || die "npm ci failed in $folder"
+  touch "$folder/complete"
+}
+
+# Puts what tests/tools imports into a virtual environment beside the cache, one per list of requirements.
+python_modules() {
+  local folder
+  folder=$CACHE/python-$(sha256sum <tests/tools/requirements.txt | cut -c1-16)
+  export ROOMGATE_PYTHON=$folder/bin/python3
+  [ -e "$folder/complete" ] && return
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv
+  say "fetching the Python packages of tests/tools"
+  rm -rf "$folder"
+  python3 -m venv "$folder" || die "python3 -m venv failed in $folder"
+  local pip=("$folder/bin/pip" --disable-pip-version-check install -q -r tests/tools/requirements.txt)
+  { "${pip[@]}" || { sleep 2 && "${pip[@]}"; }; } </dev/null >&2 || die "pip install failed in $folder"
   touch "$folder/complete"
 }
 

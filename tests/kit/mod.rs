@@ -13,6 +13,7 @@ pub(crate) mod media_client;
 pub(crate) mod process;
 pub(crate) mod prosody;
 pub(crate) mod rooms;
+pub(crate) mod tls;
 
 use std::fmt::Debug;
 use std::future::Future;
