@@ -76,7 +76,14 @@ need_to_build() {
   need cc=gcc c++=g++ make=make cmake=cmake
 }
 
+# What Roomgate is compared with. Debian keeps them where only root's path leads; their services are not used.
+need_to_compare() {
+  PATH=$PATH:/usr/sbin:/sbin
+  need nginx=nginx-light haproxy=haproxy taskset=util-linux setpriv=util-linux
+}
+
 need_to_test() {
+  need_to_compare
   need chromium=chromium node=nodejs npm=npm prosody=prosody python3=python3
   cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: rustup component add rustfmt"
   cargo clippy --version >/dev/null 2>&1 || die "clippy is missing: rustup component add clippy"

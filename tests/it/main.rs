@@ -11,6 +11,7 @@ mod kit;
 mod access_log;
 mod admin;
 mod auth;
+mod bench_edge;
 mod conference_e2e;
 mod corpora;
 mod edge_conference;
