@@ -3,6 +3,7 @@
 mod access_log;
 mod bind;
 mod pools;
+mod routes;
 mod sites;
 mod tls;
 
@@ -18,7 +19,7 @@ use super::read::{At, Given, List};
 use super::secrets;
 use super::settings::{
     AdminSettings, Advertise, EdgeIdentity, ListenerLimits, ListenerSettings, MediaSettings, Name,
-    RedirectSettings, RoomTableSettings, Secret, Settings, ShutdownSettings, StoreSettings,
+    PoolSettings, RedirectSettings, RoomTableSettings, Secret, Settings, ShutdownSettings, StoreSettings,
 };
 use super::values::{Bind, StoreWord};
 
@@ -36,17 +37,20 @@ pub(super) struct Check<'a> {
     file: &'a File,
     base: &'a Path,
     faults: &'a mut Collector,
+    /// The pools, once they are built.
+    pools_settings: BTreeMap<Name, Arc<PoolSettings>>,
 }
 
 /// Checks a file and builds the settings of one edge. They are of use only if no fault was added.
 pub(super) fn check(file: &File, base: &Path, choice: EdgeChoice<'_>, faults: &mut Collector) -> Settings {
-    let mut check = Check { file, base, faults };
+    let mut check = Check { file, base, faults, pools_settings: BTreeMap::new() };
     check.clashes();
     check.several_edges();
     let edge = check.edge(choice);
     let listeners = check.listeners();
     let media = check.media();
     let pools = check.pools(edge.region.as_ref());
+    check.pools_settings.clone_from(&pools);
     let sites = check.sites();
     let admin = check.admin(&file.admin);
     let store = match file.store.value {

@@ -6,6 +6,7 @@
 mod access_log;
 mod listeners;
 mod pools;
+mod routes;
 mod sites;
 
 use std::net::IpAddr;

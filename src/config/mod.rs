@@ -10,6 +10,7 @@ mod check;
 mod effective;
 mod fault;
 mod file;
+mod presets;
 mod read;
 mod restart;
 mod schema;

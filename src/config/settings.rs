@@ -7,7 +7,9 @@
 mod access_log;
 mod listeners;
 mod pools;
+mod routes;
 mod sites;
+mod template;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,9 @@ pub use access_log::*;
 pub use ipnet::IpNet;
 pub use listeners::*;
 pub use pools::*;
+pub use routes::*;
 pub use sites::*;
+pub use template::*;
 pub use tls::*;
 
 /// The name of a node, pool, site, listener, edge or token: compared by its bytes, cheap to clone.

@@ -102,6 +102,7 @@ pub(super) mod log;
 #[allow(dead_code, reason = "no key holds networks yet")]
 pub(super) mod network;
 mod nodes;
+pub(super) mod routes;
 
 pub(super) use nodes::{
     CheckPath, Label, NodeHost, NodeUrl, ProbeHost, ProbeText, ServicePort, show_node_url,
@@ -323,6 +324,10 @@ words! {
     ClientModeWord, "a rule for client certificates" { "required" => Required, "optional" => Optional }
 }
 words! {
+    /// What a request does for the place of its room.
+    PlaceWord, "a way of placing" { "always" => Always, "known" => Known, "never" => Never }
+}
+words! {
     /// A part of the path.
     PathWord, "a part of the path" { "last" => Last, "first" => First }
 }
@@ -414,18 +419,20 @@ impl NameRule for Ident {
     }
 }
 
-/// Names of sites: a host as a browser sends it, or `*`.
+/// Names of sites: a host as a browser sends it, `*.` before one, or `*`.
 #[derive(Clone, Debug)]
 pub(super) enum Host {}
 
 impl NameRule for Host {
-    const PATTERN: &'static str = r"^(\*|\[[0-9a-f:.]+\]|[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?)$";
+    const PATTERN: &'static str = r"^(\*|\[[0-9a-f:.]+\]|(\*\.)?[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?)$";
 
     fn check(name: &str) -> Result<(), Wrong> {
         let wrong = |cure: String| Err((format!("{} is not a host name", quote(name)), cure));
         if name == "*" {
             return Ok(());
         }
+        let whole = name;
+        let name = name.strip_prefix("*.").unwrap_or(name);
         if let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             return match inner.parse::<Ipv6Addr>() {
                 Ok(ip) if ip.to_string() == inner => Ok(()),
@@ -434,7 +441,7 @@ impl NameRule for Host {
             };
         }
         if name.contains('*') {
-            return wrong("a name is exact; \"*\" alone is every other host".to_owned());
+            return wrong("\"*.\" stands at the beginning, or \"*\" alone for every other host".to_owned());
         }
         if name.contains('/') {
             return wrong("only the host: neither scheme nor path".to_owned());
@@ -456,7 +463,8 @@ impl NameRule for Host {
             Err(_) => return wrong(HOST_CURE.to_owned()),
         };
         if sent != name {
-            return wrong(format!("browsers send {}", quote(&sent)));
+            let star = if whole == name { "" } else { "*." };
+            return wrong(format!("browsers send {}", quote(&format!("{star}{sent}"))));
         }
         let label = |label: &str| {
             let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
@@ -663,9 +671,16 @@ mod tests {
 
     #[test]
     fn names_of_sites() {
-        for name in
-            ["*", "meet.example.com", "localhost", "127.0.0.1", "[::1]", "a_b.c", "xn--bcher-kva.example"]
-        {
+        for name in [
+            "*",
+            "meet.example.com",
+            "*.example.com",
+            "localhost",
+            "127.0.0.1",
+            "[::1]",
+            "a_b.c",
+            "xn--bcher-kva.example",
+        ] {
             assert_eq!(Host::check(name), Ok(()), "{name}");
         }
         for (name, cure) in [
@@ -674,7 +689,8 @@ mod tests {
             ("meet.example.com.", "browsers send \"meet.example.com\""),
             ("meet.example.com:443", "without the port: \"meet.example.com\""),
             ("https://meet", "only the host"),
-            ("*.example.com", "a name is exact"),
+            ("a.*.example.com", "\"*.\" stands at the beginning"),
+            ("*.Example.com", "browsers send \"*.example.com\""),
             ("::1", "write \"[::1]\""),
             ("[::01]", "write \"[::1]\""),
             ("a..b", "a host name in lower case"),

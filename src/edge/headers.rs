@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use super::route::{Goes, Values};
+use crate::config::settings::HeaderEdits;
 
 use crate::config::settings::Name;
 
@@ -23,9 +26,6 @@ const OURS: &[&str] = &[
     "x-proxy-host",
     "x-request-id",
 ];
-
-/// Name of the node, in answers of Jitsi sites.
-pub(super) const JITSI_SHARD: &str = "x-jitsi-shard";
 
 /// What this edge says about where a request came from.
 pub(super) struct Origin<'a> {
@@ -82,6 +82,61 @@ fn looks_like(name: &str, header: &str) -> bool {
     let plain = |b: u8| if b == b'_' { b'-' } else { b };
     name.len() == header.len() && name.bytes().zip(header.bytes()).all(|(a, b)| plain(a) == plain(b))
 }
+
+/// Changes the headers of a request or of an answer as a route says. A value that no header can carry is left out.
+pub(super) fn edit(headers: &mut impl Edited, edits: &HeaderEdits, values: &Values<'_>) {
+    let HeaderEdits { remove, set, add, default } = edits;
+    let value = |template| HeaderValue::from_str(&values.expand(template, Goes::Header)).ok();
+    for name in remove {
+        headers.take_away(name);
+    }
+    for (name, template) in set {
+        match value(template) {
+            Some(value) if !value.is_empty() => headers.put(name, value),
+            Some(_) | None => headers.take_away(name),
+        }
+    }
+    for (name, value) in add.iter().filter_map(|(name, template)| Some((name, value(template)?))) {
+        headers.put_beside(name, value);
+    }
+    for (name, template) in default {
+        if !headers.has(name)
+            && let Some(value) = value(template).filter(|value| !value.is_empty())
+        {
+            headers.put(name, value);
+        }
+    }
+}
+
+/// Pingora's two heads, which share no trait of their own.
+pub(super) trait Edited {
+    fn has(&self, name: &HeaderName) -> bool;
+    fn take_away(&mut self, name: &HeaderName);
+    fn put(&mut self, name: &HeaderName, value: HeaderValue);
+    fn put_beside(&mut self, name: &HeaderName, value: HeaderValue);
+}
+
+macro_rules! edited {
+    ($head:ty) => {
+        impl Edited for $head {
+            fn has(&self, name: &HeaderName) -> bool {
+                self.headers.contains_key(name)
+            }
+            fn take_away(&mut self, name: &HeaderName) {
+                self.remove_header(name);
+            }
+            fn put(&mut self, name: &HeaderName, value: HeaderValue) {
+                // Name and value are legal: only their number has a bound.
+                let _ = self.insert_header(name.clone(), value);
+            }
+            fn put_beside(&mut self, name: &HeaderName, value: HeaderValue) {
+                let _ = self.append_header(name.clone(), value);
+            }
+        }
+    };
+}
+edited!(RequestHeader);
+edited!(ResponseHeader);
 
 /// Returns how long a head is, or would be as HTTP/1.1 text.
 pub(super) fn head_bytes(request: &RequestHeader) -> usize {

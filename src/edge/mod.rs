@@ -6,6 +6,7 @@
 
 mod access_log;
 mod acme;
+mod admit;
 mod buffers;
 mod conference;
 mod dial;
@@ -14,6 +15,7 @@ mod h1;
 mod headers;
 mod proxy;
 mod resolve;
+pub mod route;
 mod stream;
 mod tls;
 mod tunnel;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -22,29 +22,25 @@ use pingora::{Error, ErrorSource, ErrorType};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Shared;
 use super::access_log;
 use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
+use super::route::{Goes, Matched};
 use super::stream::{ConnMeta, FrontStream};
 use super::upgrade::{self, Asks};
-use super::{Shared, acme};
 use crate::clock;
-use crate::config::settings::{App, ListenerLimits, Settings, SiteSettings};
+use crate::config::settings::{App, ListenerLimits, Name, Settings, SiteSettings};
 use crate::pool::{FailReason, Node, OpenGuard, Wish};
-use crate::rooms::{KeyError, PlaceError, RequestView, RoomId, RoomKey, room_of};
+use crate::rooms::{PlaceError, RoomId};
 use crate::telemetry::redact;
-use crate::wire::http_head::{Refusal, host_name};
 
-/// Nodes tried for one request, the first one included.
-const TRIES_MAX: u8 = 2;
+/// Nodes tried for one request, the first one included, whatever its route says.
+const TRIES_MAX: u8 = 5;
 /// Idle connections kept towards nodes, per thread.
 const IDLE_TO_NODES_MAX: usize = 256;
 /// An idle connection towards a node is closed after this: before the node does it.
 const IDLE_TO_NODE: Duration = Duration::from_secs(4);
-/// A client that takes no byte of its answer for this long is dropped; so is one that sends none of its body.
-const CLIENT_STALL: Duration = Duration::from_secs(60);
-/// The rest of a body that nobody wants is read for at most this long, to keep the connection.
-const DRAIN: Duration = Duration::from_secs(5);
 /// Largest HTTP/2 head of all, whatever a listener allows: a connection may have a hundred under way.
 const HTTP2_HEAD_MAX: u32 = 128 * 1024;
 /// What a client is told to wait when no node can serve, in seconds.
@@ -126,7 +122,17 @@ pub(super) struct Request {
     pub(super) settings: Arc<Settings>,
     pub(super) conn: Option<Arc<ConnMeta>>,
     pub(super) site: Option<Arc<SiteSettings>>,
+    /// The host that the request is for, without its port.
+    pub(super) host: String,
+    /// The route that takes it.
+    pub(super) matched: Option<Matched>,
     pub(super) room: Option<RoomId>,
+    /// The node that the route names, instead of a choice.
+    pub(super) named: Option<Name>,
+    /// What a room that gets a place now would like.
+    pub(super) wish: Wish,
+    /// Bytes of the body so far.
+    body_bytes: u64,
     pub(super) node: Option<Arc<Node>>,
     /// Counts the request at its node.
     open: Option<OpenGuard>,
@@ -166,99 +172,29 @@ impl Request {
 }
 
 impl Phases {
-    /// Finds connection, site and room; answers what needs no node. True: answered.
-    async fn admit(&self, session: &mut Session, ctx: &mut Request) -> pingora::Result<bool> {
-        let Some(conn) = connection_of(session) else {
-            return Err(Error::explain(ErrorType::InternalError, "a session without its connection"));
-        };
-        let listener = conn.listener.settings();
-        ctx.conn = Some(conn);
-        headers::join_cookies(session.req_header_mut());
-        self.set_limits(session, listener.limits.idle_timeout);
-        let Some(host) = host_name(headers::host_of(session.req_header())) else {
-            return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
-        };
-        if let Some(webroot) = &listener.acme_challenge
-            && matches!(session.req_header().method, Method::GET | Method::HEAD)
-        {
-            let path = session.req_header().uri.path().to_owned();
-            match acme::asked(&path) {
-                acme::Asked::Other => {}
-                acme::Asked::Nonsense => return no_challenge(session, ctx).await,
-                acme::Asked::Token(token) => match acme::answer(webroot.clone(), token).await {
-                    None => return no_challenge(session, ctx).await,
-                    Some(answer) => {
-                        let mut response = ResponseHeader::build(StatusCode::OK, Some(3))?;
-                        response.insert_header("Content-Type", "application/octet-stream")?;
-                        return write_whole(session, ctx, response, Bytes::from(answer)).await;
-                    }
-                },
-            }
-        }
-        // Any name: who asks it decides whose name it is.
-        if let Some(redirect) = &listener.redirect {
-            let port = if redirect.port == 443 { String::new() } else { format!(":{}", redirect.port) };
-            let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
-            let location = format!("https://{host}{port}{target}");
-            let headers = [("Location", location.as_str())];
-            return respond(session, ctx, StatusCode::PERMANENT_REDIRECT, &headers, "see HTTPS").await;
-        }
-        let Some(site) = ctx.settings.sites.find(&host).cloned() else {
-            return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
-        };
-        let client = ctx.conn.as_ref().and_then(|conn| conn.client.as_deref());
-        if !ctx.conn.as_ref().is_some_and(|conn| conn.listener.admits(&site, client)) {
-            // Another connection, with the name of this site in its handshake, is what is needed.
-            session.downstream_session.set_keepalive(None);
-            let text = "this site asks for a connection of its own";
-            return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], text).await;
-        }
-        ctx.site = Some(site.clone());
-        // Of HTTP/1 the raw head has been measured.
-        let request = session.req_header();
-        if session.downstream_session.is_http2() && headers::head_bytes(request) > site.head_bytes_max {
-            let refusal = Refusal::TooLarge;
-            self.shared.parts.metrics.heads_refused.with_label_values(&[refusal.as_str()]).inc();
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return respond(session, ctx, status, &[], refusal.message()).await;
-        }
-        match find_room(&site, session.req_header()) {
-            Ok(room) => {
-                ctx.room = room.map(|key| RoomId { pool: site.pool.clone(), scope: site.name.clone(), key });
-            }
-            Err(error) => {
-                self.shared.parts.rooms.count_key_error(error);
-                return respond(session, ctx, StatusCode::BAD_REQUEST, &[], &error.to_string()).await;
-            }
-        }
-        Ok(false)
-    }
-
-    fn set_limits(&self, session: &mut Session, idle: Duration) {
-        let client = &mut session.downstream_session;
-        if self.stopping.is_cancelled() {
-            client.set_keepalive(None);
-        } else if client.get_keepalive().is_some() {
-            // Without this a connection waits for ever after its first request.
-            client.set_keepalive(Some(idle.as_secs().max(1)));
-        }
-        client.set_read_timeout(Some(CLIENT_STALL));
-        client.set_write_timeout(Some(CLIENT_STALL));
-        client.set_total_drain_timeout(Some(DRAIN));
-    }
-
     /// Picks the node of the next try.
     pub(super) fn pick(&self, ctx: &Request) -> Result<Arc<Node>, PlaceError> {
-        match &ctx.room {
-            Some(room) => self.shared.parts.rooms.place(room, clock::now()),
-            None => {
-                let pool = ctx.site.as_ref().map(|site| &*site.pool).unwrap_or_default();
-                let pool = self.shared.parts.pools.get(pool).ok_or(PlaceError::UnknownPool)?;
-                // A second try goes to another node if there is one.
-                let failed = ctx.node.as_ref().filter(|_| ctx.tries > 0);
-                pool.least_open(&Wish::NONE, failed).ok_or(PlaceError::NoNode)
-            }
+        let rooms = &self.shared.parts.rooms;
+        if ctx.named.is_none()
+            && let Some(room) = ctx.placed_room()
+        {
+            return rooms.place_as(room, &ctx.wish, clock::now());
         }
+        let pool = ctx.matched.as_ref().and_then(Matched::pool).ok_or(PlaceError::UnknownPool)?;
+        let pool = self.shared.parts.pools.get(pool).ok_or(PlaceError::UnknownPool)?;
+        if let Some(name) = &ctx.named {
+            let node = pool.node(name).filter(|node| node.can_serve());
+            return node.cloned().ok_or(PlaceError::NoNode);
+        }
+        // Where the room lives, if it lives: this request alone gives it no place.
+        if let Some(room) = &ctx.room
+            && let Some(node) = rooms.find(room, Some(clock::now()))
+        {
+            return Ok(node);
+        }
+        // A second try goes to another node if there is one.
+        let failed = ctx.node.as_ref().filter(|_| ctx.tries > 0);
+        pool.least_open(&ctx.wish, failed).ok_or(PlaceError::NoNode)
     }
 
     /// Makes the error of a request whose node could not be reached, and says whether it may try once more.
@@ -273,27 +209,33 @@ impl Phases {
     /// the nodes of a pool may be waiting for their first check.
     pub(super) async fn await_node(&self, ctx: &mut Request) {
         let Some(site) = &ctx.site else { return };
-        if self.shared.parts.pools.get(&site.pool).is_none() {
+        let pool_of = |ctx: &Request| ctx.matched.as_ref().and_then(Matched::pool).cloned();
+        if pool_of(ctx).is_some_and(|pool| self.shared.parts.pools.get(&pool).is_none()) {
             let settings = self.shared.settings.load_full();
             let same = |now: &&Arc<SiteSettings>| now.name == site.name && now.app == site.app;
-            if let Some(now) = settings.sites.find(&site.name).filter(same).cloned() {
-                if let Some(room) = &mut ctx.room {
-                    room.pool = now.pool.clone();
+            if let Some(now) = settings.sites.find(&ctx.host).filter(same).cloned() {
+                if let Some(matched) = &mut ctx.matched {
+                    let named = now.routes.iter().find(|route| route.name == matched.route.name);
+                    matched.route = named.unwrap_or(&now.rest).clone();
+                }
+                if let (Some(pool), Some(room)) = (pool_of(ctx), &mut ctx.room) {
+                    room.pool = pool;
                 }
                 ctx.settings = settings;
                 ctx.site = Some(now);
             }
         }
-        if let Some(site) = &ctx.site {
-            self.shared.parts.pools.wait_for_first_checks(&site.pool).await;
+        if let Some(pool) = pool_of(ctx) {
+            self.shared.parts.pools.wait_for_first_checks(&pool).await;
         }
     }
 
     /// Tells whether a request may go to a node once more after a connect failed: nothing has been sent yet. A room
     /// moves only when its node is down, and then as a whole.
     pub(super) fn may_retry(&self, ctx: &Request) -> bool {
-        ctx.tries < TRIES_MAX
-            && (ctx.room.is_none() || ctx.node.as_ref().is_none_or(|node| !node.can_serve()))
+        let tries = ctx.matched.as_ref().map_or(1, |matched| 1 + matched.route.retries).min(TRIES_MAX);
+        ctx.tries < tries
+            && (ctx.placed_room().is_none() || ctx.node.as_ref().is_none_or(|node| !node.can_serve()))
     }
 }
 
@@ -307,7 +249,12 @@ impl ProxyHttp for Phases {
             settings: self.shared.settings.load_full(),
             conn: None,
             site: None,
+            host: String::new(),
+            matched: None,
             room: None,
+            named: None,
+            wish: Wish::NONE,
+            body_bytes: 0,
             node: None,
             open: None,
             tries: 0,
@@ -329,6 +276,7 @@ impl ProxyHttp for Phases {
         }
         if let Some(site) = ctx.site.clone()
             && let App::Conference { auth } = &site.app
+            && ctx.matched.as_ref().is_none_or(|matched| Arc::ptr_eq(&matched.route, &site.rest))
         {
             return self.conference(session, ctx, &site, auth).await;
         }
@@ -355,17 +303,17 @@ impl ProxyHttp for Phases {
         ctx.open = Some(node.open());
         ctx.node = Some(node.clone());
         ctx.tries += 1;
-        let addresses = match self.shared.addresses(&node, None).await {
+        let addresses = match self.shared.addresses(&node, ctx.service()).await {
             Ok(addresses) => addresses,
             Err(reason) => return Err(self.failed(ctx, &node, reason)),
         };
         let (address, key) = dial::idle_key(&addresses);
         let mut peer = HttpPeer::new(address, false, String::new());
         peer.group_key = key;
-        if let Some(site) = &ctx.site {
-            peer.options.read_timeout = Some(site.timeouts.response);
-            peer.options.write_timeout = Some(site.timeouts.response);
-            let timeout = site.timeouts.connect;
+        if let Some(timeouts) = ctx.matched.as_ref().map(|matched| &matched.route.timeouts) {
+            peer.options.read_timeout = Some(timeouts.response);
+            peer.options.write_timeout = Some(timeouts.response);
+            let timeout = timeouts.connect;
             let dialer = Dialer { shared: self.shared.clone(), node, addresses, timeout };
             peer.options.custom_l4 = Some(Arc::new(dialer));
         }
@@ -382,14 +330,7 @@ impl ProxyHttp for Phases {
         request: &mut RequestHeader,
         ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
-        // Absolute-form is for proxies; a node gets origin-form.
-        if request.raw_path().first().is_some_and(|b| !matches!(b, b'/' | b'*')) {
-            let target = request.uri.path_and_query().map_or("/", |t| t.as_str()).to_owned();
-            request.set_raw_path(target.as_bytes())?;
-        }
-        let host = headers::host_of(session.req_header());
-        headers::rewrite(request, &Origin { peer: ctx.peer(), tls: ctx.is_tls(), host, id: &ctx.id })?;
-        ctx.identify(request)
+        for_node(session.req_header(), request, ctx)
     }
 
     async fn request_body_filter(
@@ -397,8 +338,17 @@ impl ProxyHttp for Phases {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        _ctx: &mut Self::CTX,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
+        ctx.body_bytes += body.as_ref().map_or(0, |body| body.len() as u64);
+        let max = ctx.matched.as_ref().and_then(|matched| matched.route.body_bytes_max);
+        if max.is_some_and(|max| ctx.body_bytes > max) {
+            let status = StatusCode::PAYLOAD_TOO_LARGE.as_u16();
+            return Err(Error::explain(
+                ErrorType::HTTPStatus(status),
+                "the body is longer than the route allows",
+            ));
+        }
         // Pingora writes an empty last part as a chunk, and then the last chunk once more: the connection towards the
         // node would be out of step.
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
@@ -420,7 +370,7 @@ impl ProxyHttp for Phases {
         let took = clock::now().duration_since(ctx.started);
         self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
         ctx.head_took = Some(took);
-        add_shard(response, ctx)?;
+        ctx.edit_response(session.req_header(), response);
         // RFC 9112 section 7.1: an HTTP/1.0 client does not know chunks; its body ends with the connection.
         let unframed = session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some();
@@ -497,10 +447,6 @@ impl ProxyHttp for Phases {
 }
 
 /// Answers a request for a challenge that is not there.
-async fn no_challenge(session: &mut Session, ctx: &mut Request) -> pingora::Result<bool> {
-    respond(session, ctx, StatusCode::NOT_FOUND, &[], "no such challenge").await
-}
-
 /// Writes a short answer of our own. Returns true: answered.
 pub(super) async fn respond(
     session: &mut Session,
@@ -529,6 +475,7 @@ pub(super) async fn write_whole(
     if !bare {
         response.insert_header("Content-Length", body.len().to_string())?;
     }
+    ctx.edit_response(session.req_header(), &mut response);
     ctx.status = response.status.as_u16();
     let without_body = bare || body.is_empty() || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(response), without_body).await?;
@@ -536,6 +483,25 @@ pub(super) async fn write_whole(
         session.write_response_body(Some(body), true).await?;
     }
     Ok(true)
+}
+
+/// Makes of a client's request the one that its node gets: path, what only an edge may say, the route's changes.
+pub(super) fn for_node(from: &RequestHeader, to: &mut RequestHeader, ctx: &Request) -> pingora::Result<()> {
+    let rewrite = ctx.rewrite();
+    if let Some(rewrite) = rewrite {
+        to.set_raw_path(ctx.values(from).expand(rewrite, Goes::Target).as_bytes())?;
+    } else if to.raw_path().first().is_some_and(|b| !matches!(b, b'/' | b'*')) {
+        // Absolute-form is for proxies; a node gets origin-form.
+        let target = to.uri.path_and_query().map_or("/", |t| t.as_str()).to_owned();
+        to.set_raw_path(target.as_bytes())?;
+    }
+    let host = headers::host_of(from);
+    headers::rewrite(to, &Origin { peer: ctx.peer(), tls: ctx.is_tls(), host, id: &ctx.id })?;
+    ctx.identify(to)?;
+    if let Some(matched) = ctx.matched.as_ref().filter(|matched| !matched.route.request_headers.is_empty()) {
+        headers::edit(to, &matched.route.request_headers, &ctx.values(from));
+    }
+    Ok(())
 }
 
 /// Writes one line about a request, at debug level only: it is about a person.
@@ -553,29 +519,11 @@ pub(super) fn log_request(request: &RequestHeader, error: Option<&Error>, ctx: &
     );
 }
 
-/// Adds the node's name to answers of Jitsi sites that do not say it: the client then notices a changed shard.
-pub(super) fn add_shard(response: &mut ResponseHeader, ctx: &Request) -> pingora::Result<()> {
-    if ctx.site.as_ref().is_some_and(|site| site.app == App::Jitsi)
-        && let Some(node) = &ctx.node
-        && !response.headers.contains_key(headers::JITSI_SHARD)
-    {
-        response.insert_header("X-Jitsi-Shard", &*node.name)?;
-    }
-    Ok(())
-}
-
-/// Finds the room that a request names by the rules of its site.
-fn find_room(site: &SiteSettings, request: &RequestHeader) -> Result<Option<RoomKey>, KeyError> {
-    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    let view = RequestView { path: request.uri.path(), query: request.uri.query(), header: &header };
-    room_of(&site.room, &view)
-}
-
 pub(super) fn front_stream_of(session: &Session) -> Option<&FrontStream> {
     session.downstream_session.stream()?.as_any().downcast_ref()
 }
 
-fn connection_of(session: &Session) -> Option<Arc<ConnMeta>> {
+pub(super) fn connection_of(session: &Session) -> Option<Arc<ConnMeta>> {
     if let Some(stream) = front_stream_of(session) {
         return Some(stream.meta().clone());
     }

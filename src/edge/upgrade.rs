@@ -16,8 +16,8 @@ use pingora::{Error, ErrorType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::headers::{self, Origin};
-use super::proxy::{Phases, Request, add_shard, front_stream_of, log_request, no_node, respond};
+use super::headers;
+use super::proxy::{Phases, Request, for_node, front_stream_of, log_request, no_node, respond};
 use super::stream::FrontStream;
 use super::tunnel::{Greeting, Tunnel};
 use crate::clock;
@@ -63,7 +63,6 @@ pub(super) fn asks(request: &RequestHeader) -> Asks {
 
 /// A node that was dialled for a WebSocket.
 struct Dialled {
-    node: Arc<Node>,
     tcp: TcpStream,
     hold: Option<Hold>,
     open: OpenGuard,
@@ -81,9 +80,9 @@ impl Phases {
         if early(session) {
             return refuse_early(session, ctx).await;
         }
-        let timeouts = ctx.site.as_ref().map(|site| site.timeouts.clone());
+        let timeouts = ctx.matched.as_ref().map(|matched| matched.route.timeouts.clone());
         let Some(timeouts) = timeouts else {
-            return Err(Error::explain(ErrorType::InternalError, "a request without its site"));
+            return Err(Error::explain(ErrorType::InternalError, "a request without its route"));
         };
         let head = request_head(session.req_header(), ctx)?;
         let dialogue = async {
@@ -97,7 +96,7 @@ impl Phases {
             },
             gone = session.downstream_session.read_body_or_idle(true) => return Err(left(gone)),
         };
-        let Dialled { node, mut tcp, hold, open } = dialled;
+        let Dialled { mut tcp, hold, open } = dialled;
         let answer = tokio::select! {
             answer = tokio::time::timeout(timeouts.response, exchange(&mut tcp, &head)) => answer,
             gone = session.downstream_session.read_body_or_idle(true) => return Err(left(gone)),
@@ -127,10 +126,13 @@ impl Phases {
         }
         let mut greeting =
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n".to_vec();
-        append_headers(&mut greeting, parsed.headers.iter().copied());
-        if shows_shard(ctx) && parsed.get(headers::JITSI_SHARD).is_none() {
-            append_headers(&mut greeting, [(&b"X-Jitsi-Shard"[..], node.name.as_bytes())]);
-        }
+        let mut response = ResponseHeader::build(101, Some(parsed.headers.len() + 2))?;
+        copy_headers(&mut response, &parsed)?;
+        ctx.edit_response(session.req_header(), &mut response);
+        append_headers(
+            &mut greeting,
+            response.case_header_iter().map(|(name, value)| (name.as_slice(), value.as_bytes())),
+        );
         greeting.extend_from_slice(b"\r\n");
         let Some(client) = self.take_stream(session, ctx) else {
             return Err(Error::explain(ErrorType::InternalError, "a WebSocket without its stream"));
@@ -165,7 +167,7 @@ impl Phases {
             ctx.node = Some(node.clone());
             ctx.tries += 1;
             let dialled = async {
-                let addresses = self.shared.addresses(&node, None).await?;
+                let addresses = self.shared.addresses(&node, ctx.service()).await?;
                 self.shared.connect(&node, &addresses, connect).await
             };
             match dialled.await {
@@ -173,7 +175,7 @@ impl Phases {
                     // Both are hints: a tunnel works without them.
                     let _ = tcp.set_nodelay(true);
                     let _ = socket2::SockRef::from(&tcp).set_keepalive(true);
-                    return Ok(Dialled { node, tcp, hold, open });
+                    return Ok(Dialled { tcp, hold, open });
                 }
                 Err(reason) => {
                     let ours = matches!(reason, FailReason::Local(_));
@@ -188,10 +190,13 @@ impl Phases {
 
     /// Picks the node, and holds the room there if there is one.
     fn held(&self, ctx: &Request) -> Result<(Arc<Node>, Option<Hold>), PlaceError> {
-        match &ctx.room {
-            Some(room) => {
-                self.shared.parts.rooms.hold(room, clock::now()).map(|(node, hold)| (node, Some(hold)))
-            }
+        match ctx.placed_room().filter(|_| ctx.named.is_none()) {
+            Some(room) => self
+                .shared
+                .parts
+                .rooms
+                .hold_as(room, &ctx.wish, clock::now())
+                .map(|(node, hold)| (node, Some(hold))),
             None => self.pick(ctx).map(|node| (node, None)),
         }
     }
@@ -237,17 +242,14 @@ fn left(outcome: pingora::Result<Option<Bytes>>) -> Box<Error> {
 /// Writes the request head for the node, with our headers in place of the client's copies.
 fn request_head(request: &RequestHeader, ctx: &Request) -> pingora::Result<Vec<u8>> {
     let mut rewritten = request.clone();
-    let origin = Origin { peer: ctx.peer(), tls: ctx.is_tls(), host: headers::host_of(request), id: &ctx.id };
-    let nominated = nominated(request);
-    for name in nominated {
+    for name in nominated(request) {
         rewritten.remove_header(&name);
     }
     rewritten.remove_header(&header::CONTENT_LENGTH);
-    headers::rewrite(&mut rewritten, &origin)?;
-    ctx.identify(&mut rewritten)?;
-    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
-    let mut head =
-        format!("GET {target} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n").into_bytes();
+    for_node(request, &mut rewritten, ctx)?;
+    let mut head = b"GET ".to_vec();
+    head.extend_from_slice(rewritten.raw_path());
+    head.extend_from_slice(b" HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
     append_headers(
         &mut head,
         rewritten.case_header_iter().map(|(name, value)| (name.as_slice(), value.as_bytes())),
@@ -280,8 +282,17 @@ fn append_headers<'a>(head: &mut Vec<u8>, lines: impl IntoIterator<Item = (&'a [
     }
 }
 
-fn shows_shard(ctx: &Request) -> bool {
-    ctx.site.as_ref().is_some_and(|site| site.app == crate::config::settings::App::Jitsi)
+/// Copies the headers of a node's answer, without those of one connection.
+fn copy_headers(response: &mut ResponseHeader, answer: &ResponseHead<'_>) -> pingora::Result<()> {
+    for (name, value) in &answer.headers {
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), HeaderValue::from_bytes(value)) else {
+            continue;
+        };
+        if !headers::is_hop_by_hop(&name.to_ascii_lowercase()) {
+            response.append_header(name.to_owned(), value)?;
+        }
+    }
+    Ok(())
 }
 
 /// Sends the request and reads the answer's head. `None`: the node closed, or does not speak HTTP.
@@ -321,15 +332,8 @@ async fn pass_on(
 ) -> pingora::Result<bool> {
     let bodiless = matches!(answer.status, 204 | 304);
     let mut response = ResponseHeader::build(answer.status, Some(answer.headers.len() + 2))?;
-    for (name, value) in &answer.headers {
-        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), HeaderValue::from_bytes(value)) else {
-            continue;
-        };
-        if !headers::is_hop_by_hop(&name.to_ascii_lowercase()) {
-            response.append_header(name.to_owned(), value)?;
-        }
-    }
-    add_shard(&mut response, ctx)?;
+    copy_headers(&mut response, answer)?;
+    ctx.edit_response(session.req_header(), &mut response);
     ctx.status = answer.status;
     let mut body = match answer.framing {
         _ if bodiless => Body::Length(0),

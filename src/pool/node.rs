@@ -60,13 +60,28 @@ impl Target {
     pub fn service(&self, name: Option<&str>) -> Result<(&Name, Service), FailReason> {
         let name = name.unwrap_or(WEB);
         match self {
-            Target::Http { host, services } => match services.get(name) {
+            Target::Http { host, services } => match services.get(name).or_else(|| only_web(services)) {
                 Some(service) => Ok((host, *service)),
                 None => Err(FailReason::NoService(Name::from(name))),
             },
             Target::Embedded { .. } => Err(FailReason::NoService(Name::from(name))),
         }
     }
+}
+
+impl Target {
+    /// Whether it has a service by this name: one that is a URL has [`WEB`] alone, though it answers for all.
+    pub fn has_service(&self, name: &str) -> bool {
+        match self {
+            Target::Http { services, .. } => services.contains_key(name),
+            Target::Embedded { .. } => false,
+        }
+    }
+}
+
+/// A node that is a URL answers for every service: something behind the URL knows the paths.
+fn only_web(services: &BTreeMap<Name, Service>) -> Option<&Service> {
+    services.get(WEB).filter(|_| services.len() == 1)
 }
 
 impl fmt::Display for Target {

@@ -370,5 +370,12 @@ fn labels_change_under_a_node_and_services_make_another() {
     assert!(a.is_removed());
     let settings = &pool_of(vec![("a", host(1)), ("b", HttpNode::new("127.0.0.1", 2))], None)["p"];
     let lacks = |service| settings.without_service(service).map(|name| &**name);
-    assert_eq!((lacks("web"), lacks("prosody"), lacks("jicofo")), (None, Some("b"), Some("a")));
+    assert_eq!((lacks("web"), lacks("prosody"), lacks("jicofo")), (None, None, Some("a")));
+    let url = bench_url();
+    assert_eq!(url.service(Some("prosody")).unwrap().1.port, 2, "a URL answers for every service");
+}
+
+fn bench_url() -> Target {
+    let node = HttpNode::new("127.0.0.1", 2);
+    Target::Http { host: node.host, services: node.services }
 }

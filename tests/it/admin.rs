@@ -35,8 +35,10 @@ async fn it_tells_nodes_rooms_metrics_and_the_configuration() {
     let backends = Backend::start_many(2).await;
     let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     let client = Client::of(roomgate.https());
-    let node =
-        client.get(JITSI, "/Secret%20Meeting").await.unwrap().json()["node"].as_str().unwrap().to_owned();
+    let node = client.get(JITSI, "/Secret%20Meeting?stick=true").await.unwrap().json()["node"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(roomgate.room_nodes().await["secret meeting"], node);
     assert_eq!(items(&roomgate.api("/api/v1/nodes").await, "nodes").len(), 2);
     let config = roomgate.api("/api/v1/config").await.to_string();

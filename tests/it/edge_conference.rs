@@ -13,30 +13,30 @@ use roomgate::sfu::{Engine, Sfu, SfuHost, SfuLimits};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::kit::edge_rig::{Plan, Rig, read_answer, settings_of, soon, until, websocket};
+use crate::kit::edge_rig::{Rig, read_answer, settings_from, soon, until, websocket};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
+const FILE: &str = r#"
+version: 1
+listeners:
+  https: { bind: ["127.0.0.1:0"], tls: self-signed }
+  http: { bind: ["127.0.0.1:0"] }
+media: { bind: ["127.0.0.1:0"], advertise: ["127.0.0.1"] }
+sites:
+  open.test: { app: conference, pool: workers, auth: open }
+  closed.test: { app: conference, pool: workers, auth: open }
+pools: { workers: { embedded: 1 } }
+admin: { bind: [] }
+rooms: { max: 1000 }
+shutdown: { deadline: 4s }
+"#;
+
 /// An edge with one worker, `open.test` for everybody and `closed.test` for bearers.
 fn rig() -> Rig {
-    let mut settings = settings_of(&Plan::default(), &[]);
-    let pool =
-        PoolSettings::new("workers", PoolNodes::Embedded { workers: Some(1) }, Duration::from_secs(300));
-    settings.pools.insert("workers".into(), Arc::new(pool));
-    let plain = settings.sites.exact["plain.test"].clone();
-    for (name, auth) in [("open.test", Auth::Open), ("closed.test", Auth::Jwt(Secret::new("env:X", SECRET)))]
-    {
-        let site = SiteSettings {
-            client_certificate: None,
-            name: name.into(),
-            pool: "workers".into(),
-            app: App::Conference { auth },
-            room: vec![RoomRule::Conference],
-            // All else as a site has it that says nothing of it.
-            ..SiteSettings::clone(&plain)
-        };
-        settings.sites.exact.insert(name.into(), Arc::new(site));
-    }
+    let mut settings = settings_from(FILE, &[]);
+    let closed = settings.sites.exact.get_mut("closed.test").unwrap();
+    Arc::make_mut(closed).app = App::Conference { auth: Auth::Jwt(Secret::new("env:X", SECRET)) };
     let media = MediaSettings {
         bind: vec!["127.0.0.1:0".parse().unwrap()],
         advertise: Advertise::Auto,

@@ -198,7 +198,8 @@ async fn cookies_in_several_h2_fields_name_the_room_and_reach_the_node_as_one() 
     let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
     let mut settings = settings_of(&Plan::default(), &[&a, &b]);
     let mut site = (*settings.sites.exact["plain.test"]).clone();
-    site.room = vec![roomgate::config::settings::RoomRule::Cookie("room".into())];
+    std::sync::Arc::make_mut(&mut site.rest).room =
+        vec![roomgate::config::settings::RoomRule::Cookie("room".into())];
     settings.sites.exact.insert("plain.test".into(), std::sync::Arc::new(site));
     let rig = Rig::start_with(settings, |_, _| None);
     let (mut client, connection) =

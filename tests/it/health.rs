@@ -73,8 +73,8 @@ async fn a_node_that_cannot_be_dialled_is_noticed_by_requests_before_checks() {
     let client = Client::of(roomgate.https());
     for room in 0..20 {
         // A request that found the dead node may fail; the next one of that room may not.
-        let _ = client.get(JITSI, &format!("/room{room}")).await.unwrap();
-        let answer = client.get(JITSI, &format!("/room{room}")).await.unwrap();
+        let _ = client.get(JITSI, &format!("/http-bind?room=room{room}")).await.unwrap();
+        let answer = client.get(JITSI, &format!("/http-bind?room=room{room}")).await.unwrap();
         assert_eq!(answer.status, 200, "room{room}: {}", answer.text());
     }
     assert_eq!(roomgate.node_states().await["s2"], "down");
@@ -103,7 +103,7 @@ async fn a_lack_of_descriptors_takes_no_node_down() {
     assert!(metrics.sum("roomgate_pool_checks_total", &["unasked"]) >= 2.0);
     assert_eq!(metrics.sum("roomgate_pool_transitions_total", &["down"]), 0.0);
     assert_eq!(metrics.sum("roomgate_pool_node_up", &[]), 2.0);
-    let answer = Client::of(roomgate.https()).get(JITSI, "/room1").await.unwrap();
+    let answer = Client::of(roomgate.https()).get(JITSI, "/http-bind?room=room1").await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 

@@ -123,7 +123,9 @@ async fn the_reason_names_the_probe_that_failed() {
     }
     let alone = ask(&[("prosody", nobody)], vec![probe_of(ProbeKind::Bosh, "prosody")]).await;
     assert_eq!(alone, "connect refused", "one probe needs no name");
-    let missing = ask(&[("web", web)], vec![probe_of(ProbeKind::Bosh, "prosody")]).await;
+    let url = ask(&[("web", ejabberd)], vec![probe_of(ProbeKind::Bosh, "prosody")]).await;
+    assert_eq!(url, "pass", "a URL answers for every service");
+    let missing = ask(&[("web", web), ("jicofo", jicofo)], vec![probe_of(ProbeKind::Bosh, "prosody")]).await;
     assert_eq!(missing, "the node has no service prosody");
 }
 

@@ -24,13 +24,13 @@ const FAILOVER_MAX: Duration = Duration::from_millis(1400);
 /// How four participants of one room spell it in their requests: host and path.
 fn spellings(room: usize) -> (String, [(&'static str, String); 4]) {
     match room % 4 {
-        // Jitsi Meet: the page, then BOSH; typed by hand, pasted from a mail, encoded once too often.
+        // Jitsi Meet: the page, which asks for a place, then BOSH; typed by hand, pasted from a mail, encoded once too often.
         0 => (
             format!("daily{room}"),
             [
-                (JITSI, format!("/Daily{room}")),
+                (JITSI, format!("/Daily{room}?stick=true")),
                 (JITSI, format!("/http-bind?room=daily{room}")),
-                (JITSI, format!("/%44aily{room}")),
+                (JITSI, format!("/%44aily{room}?stick=true")),
                 (JITSI, format!("/http-bind?token=abc&room=%2544AILY{room}")),
             ],
         ),
@@ -38,9 +38,9 @@ fn spellings(room: usize) -> (String, [(&'static str, String); 4]) {
         1 => (
             format!("acme/team{room}"),
             [
-                (JITSI, format!("/Acme/Team{room}")),
+                (JITSI, format!("/Acme/Team{room}?stick=true")),
                 (JITSI, format!("/acme/http-bind?room=TEAM{room}")),
-                (JITSI, format!("/ACME/team{room}/")),
+                (JITSI, format!("/ACME/team{room}/?stick=true")),
                 (JITSI, format!("/acme/conference-request/v1?room=team{room}")),
             ],
         ),
@@ -48,10 +48,10 @@ fn spellings(room: usize) -> (String, [(&'static str, String); 4]) {
         2 => (
             format!("café{room}"),
             [
-                (JITSI, format!("/caf%C3%A9{room}")),
-                (JITSI, format!("/Cafe%CC%81{room}")),
+                (JITSI, format!("/caf%C3%A9{room}?stick=true")),
+                (JITSI, format!("/Cafe%CC%81{room}?stick=true")),
                 (JITSI, format!("/http-bind?room=%EF%BD%83%EF%BD%81%EF%BD%86%C3%A9{room}")),
-                (JITSI, format!("/CAF%C3%89{room}")),
+                (JITSI, format!("/CAF%C3%89{room}?stick=true")),
             ],
         ),
         // A site with its own rules: the query, then the last segment.

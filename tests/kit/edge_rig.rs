@@ -340,6 +340,16 @@ admin: { bind: [] }
 rooms: { max: 1000 }
 "#;
 
+/// Loads a file's text in which `NODES` stands for the nodes of a pool.
+pub(crate) fn settings_from(text: &str, nodes: &[&TestNode]) -> Settings {
+    let entries: Vec<String> =
+        nodes.iter().map(|node| format!("{}: \"http://{}\"", node.name, node.addr)).collect();
+    let text = text.replace("NODES", &format!("{{ {} }}", entries.join(", ")));
+    roomgate::config::load_str("test.yaml", &text, std::path::Path::new("."), None)
+        .unwrap_or_else(|faults| panic!("{faults}"))
+        .settings
+}
+
 pub(crate) fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
     let mut entries: Vec<String> =
         nodes.iter().map(|node| format!("{}: \"http://{}\"", node.name, node.addr)).collect();
@@ -358,7 +368,10 @@ pub(crate) fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
         }
     }
     for site in settings.sites.exact.values_mut() {
-        Arc::make_mut(site).timeouts = plan.timeouts.clone();
+        let site = Arc::make_mut(site);
+        for route in site.routes.iter_mut().chain([&mut site.rest]) {
+            Arc::make_mut(route).timeouts = plan.timeouts.clone();
+        }
     }
     for pool in settings.pools.values_mut() {
         if let PoolNodes::Http { check, nodes: all } = &mut Arc::make_mut(pool).nodes {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::Check;
 use super::pools::PoolKind;
+use super::routes::{Base, body_max};
 use crate::config::fault::{Mark, known, quote};
 use crate::config::file::{AuthFile, RoomRuleFile, RoomRuleMap, SiteFile};
+use crate::config::presets;
 use crate::config::read::{At, Given};
 use crate::config::secrets;
 use crate::config::settings::{
@@ -28,11 +30,7 @@ impl<'a> Check<'a> {
         }
         for (at, name, site) in names.value.iter() {
             let Some(settings) = self.site(at, name, &site.value) else { continue };
-            if &**name == "*" {
-                table.any = Some(Arc::new(settings));
-            } else {
-                table.exact.insert(name.clone(), Arc::new(settings));
-            }
+            table.insert(Arc::new(settings));
         }
         self.unused_pools();
         table.client_headers = client_headers(&table);
@@ -47,25 +45,47 @@ impl<'a> Check<'a> {
         }
         let auth = self.auth(at, &path, site, preset);
         let app = match preset {
-            None => App::Plain,
-            Some(AppWord::Jitsi) => App::Jitsi,
+            None | Some(AppWord::Jitsi) => App::Nodes,
             Some(AppWord::Conference) => App::Conference { auth: auth.unwrap_or(Auth::Open) },
         };
+        let preset_site = preset.and_then(presets::site_of);
+        let preset_site = preset_site.as_ref();
         let room = self.room_rules(&path, site, preset);
         self.head_limits(&path, site);
         let client_certificate = self.client_certificate(&path, &site.client_certificate);
+        let pool = site.pool.get()?.0.clone();
+        let base = Base {
+            pool: (preset != Some(AppWord::Conference)).then(|| pool.clone()),
+            room,
+            request_headers: self.site_edits(
+                at,
+                &path,
+                "request_headers",
+                &site.request_headers,
+                preset_site.map(|preset| &preset.request_headers),
+            ),
+            response_headers: self.site_edits(
+                at,
+                &path,
+                "response_headers",
+                &site.response_headers,
+                preset_site.map(|preset| &preset.response_headers),
+            ),
+            timeouts: timeouts(site, preset_site),
+            body_bytes_max: body_max(own_or(&site.body, preset_site.map(|preset| &preset.body)).value),
+            retries: u8::try_from(own_or(&site.retries, preset_site.map(|preset| &preset.retries)).value.0)
+                .unwrap_or(u8::MAX),
+        };
+        let routes = self.routes(at, &path, site, preset_site, &base);
+        let rest = Arc::new(base.rest(&pool));
         Some(SiteSettings {
             name: name.clone(),
-            pool: site.pool.get()?.0.clone(),
+            pool,
             app,
-            room,
+            routes,
+            rest,
             head_bytes_max: usize::try_from(site.limits.head.value.0).unwrap_or(usize::MAX),
             client_certificate,
-            timeouts: SiteTimeouts {
-                connect: site.timeouts.connect.value.0,
-                response: site.timeouts.response.value.0,
-                tunnel_idle: site.timeouts.tunnel_idle.value.0,
-            },
             access_log: site.access_log.value.0,
         })
     }
@@ -186,7 +206,11 @@ impl<'a> Check<'a> {
             .get()
             .into_iter()
             .flat_map(|names| names.iter())
-            .filter_map(|(_, _, site)| site.value.pool.get().map(|pool| pool.0.clone()))
+            .flat_map(|(_, _, site)| {
+                let routes = site.value.routes.get().into_iter().flat_map(|list| &list.items);
+                let own = site.value.pool.get().into_iter();
+                own.chain(routes.filter_map(|route| route.value.pool.get())).map(|pool| pool.0.clone())
+            })
             .collect();
         for (at, name, _) in self.pool_files().filter(|(_, name, _)| !used.contains(*name)) {
             self.faults.warn(at, format!("pools.{name}: no site uses it"), "");
@@ -200,6 +224,19 @@ fn client_headers(table: &SiteTable) -> Vec<Name> {
     headers.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+fn own_or<'f, T>(own: &'f At<T>, preset: Option<&'f At<T>>) -> &'f At<T> {
+    preset.filter(|preset| preset.is_given() && !own.is_given()).unwrap_or(own)
+}
+
+fn timeouts(site: &SiteFile, preset: Option<&SiteFile>) -> SiteTimeouts {
+    let (own, preset) = (&site.timeouts, preset.map(|preset| &preset.timeouts));
+    SiteTimeouts {
+        connect: own_or(&own.connect, preset.map(|preset| &preset.connect)).value.0,
+        response: own_or(&own.response, preset.map(|preset| &preset.response)).value.0,
+        tunnel_idle: own_or(&own.tunnel_idle, preset.map(|preset| &preset.tunnel_idle)).value.0,
+    }
+}
+
 fn preset_rule(preset: AppWord) -> RoomRule {
     match preset {
         AppWord::Jitsi => RoomRule::Jitsi,
@@ -207,7 +244,7 @@ fn preset_rule(preset: AppWord) -> RoomRule {
     }
 }
 
-fn rule_of(rule: &RoomRuleFile) -> Option<RoomRule> {
+pub(super) fn rule_of(rule: &RoomRuleFile) -> Option<RoomRule> {
     let RoomRuleMap { query, path, header, cookie } = match rule {
         RoomRuleFile::Preset(preset) => return Some(preset_rule(*preset)),
         RoomRuleFile::Map(map) => &**map,

@@ -4,20 +4,20 @@ use std::path::Path;
 
 use serde_yaml::Value;
 
+use super::routes::{body, put_edits, route};
 use super::{Map, show_path};
-use crate::config::settings::{App, Auth, ClientCertificateMode, PathRule, RoomRule, SiteSettings};
+use crate::config::settings::{
+    App, Auth, ClientCertificateMode, HeaderEdits, PathRule, RoomRule, RouteSettings, SiteSettings,
+};
 use crate::config::values::{show_size, show_time};
 
 pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
-    let SiteSettings { name: _, pool, app, room, head_bytes_max, client_certificate, timeouts, access_log } =
+    let SiteSettings { name: _, pool, app, routes, rest, head_bytes_max, client_certificate, access_log } =
         settings;
+    let RouteSettings { room, timeouts, .. } = &**rest;
     let mut map = Map::default();
     match app {
-        App::Plain => map.put("pool", &**pool),
-        App::Jitsi => {
-            map.put("app", "jitsi");
-            map.put("pool", &**pool);
-        }
+        App::Nodes => map.put("pool", &**pool),
         App::Conference { auth } => {
             map.put("app", "conference");
             map.put("pool", &**pool);
@@ -28,6 +28,10 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
         }
     }
     map.put("room", Value::Sequence(room.iter().map(rule).collect()));
+    put_edits(&mut map, "request_headers", &rest.request_headers, &HeaderEdits::default());
+    put_edits(&mut map, "response_headers", &rest.response_headers, &HeaderEdits::default());
+    map.put("body", body(rest.body_bytes_max));
+    map.put("retries", u32::from(rest.retries));
     if let Some(client) = client_certificate {
         let mode = match client.mode {
             ClientCertificateMode::Required => "required",
@@ -39,6 +43,10 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
         }
         map.put("client_certificate", client_map);
     }
+    if !routes.is_empty() {
+        let routes = routes.iter().map(|r| Value::from(route(r, settings)));
+        map.put("routes", Value::Sequence(routes.collect()));
+    }
     let timeouts = Map::default()
         .with("connect", show_time(timeouts.connect))
         .with("response", show_time(timeouts.response))
@@ -49,7 +57,7 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
     map
 }
 
-fn rule(rule: &RoomRule) -> Value {
+pub(super) fn rule(rule: &RoomRule) -> Value {
     let one = |key, value: &str| Value::from(Map::default().with(key, value));
     match rule {
         RoomRule::Query(name) => one("query", name),

@@ -2,6 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::routes::{BodyFile, HeaderEditsFile, RouteFile};
 use super::{SecretRef, word};
 use crate::config::fault::quote;
 use crate::config::read::{
@@ -10,7 +11,7 @@ use crate::config::read::{
 use crate::config::tree::{Kind, Node};
 use crate::config::values::flag::Flag;
 use crate::config::values::{
-    AppWord, ClientModeWord, FilePath, PathWord, PoolRef, QueryName, Size, Time, TokenName,
+    AppWord, ClientModeWord, Count, FilePath, PathWord, PoolRef, QueryName, Size, Time, TokenName,
 };
 
 record! {
@@ -27,6 +28,16 @@ record! {
         room: List<RoomRuleFile>, optional, live;
         /// Certificates that clients must or may show (mutual TLS).
         client_certificate: ClientCertificateFile, optional, inside;
+        /// What the site does with some of its requests, in this order; those of `app` come after them.
+        routes: List<RouteFile>, optional, inside;
+        /// Changes of every request's headers towards its node.
+        request_headers: HeaderEditsFile, nested, inside;
+        /// Changes of every answer's headers.
+        response_headers: HeaderEditsFile, nested, inside;
+        /// Largest body of a request: a size, or unlimited. A longer one gets 413.
+        body: BodyFile, default(BodyFile::Max(Size(64 << 20))), live;
+        /// Further nodes that are tried when a connect failed. What was sent is never sent again.
+        retries: Count<0, 4>, default(Count(1)), live;
         /// Deadlines towards nodes.
         timeouts: SiteTimeoutsFile, nested, inside;
         /// Sizes of requests.

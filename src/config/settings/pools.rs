@@ -27,11 +27,13 @@ impl PoolSettings {
     }
 
     /// Returns the first node that lacks a service, by name: what is sent to the service could not go there. `None`:
-    /// every node has it. Embedded workers have no services, and the answer for them is `None` too.
+    /// every node has it; one that is a URL answers for every service. Embedded workers have no services, and the answer for them is `None` too.
     pub fn without_service(&self, service: &str) -> Option<&Name> {
         match &self.nodes {
             PoolNodes::Http { nodes, .. } => {
-                nodes.iter().find(|(_, node)| !node.services.contains_key(service)).map(|(name, _)| name)
+                let lacks =
+                    |node: &HttpNode| node.only_web().is_none() && !node.services.contains_key(service);
+                nodes.iter().find(|(_, node)| lacks(node)).map(|(name, _)| name)
             }
             PoolNodes::Embedded { .. } => None,
         }

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ClientCertificateSettings, Name, Secret};
+use super::{ClientCertificateSettings, Name, RouteSettings, Secret};
 
-/// Sites by host name: exact names first, then `"*"`.
+/// Sites by host name: exact names first, then the longest that begins with `*.`, then `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SiteTable {
     /// Exact host names, lower case, without a port.
     pub exact: BTreeMap<Name, Arc<SiteSettings>>,
+    /// `*.example.com`, without its `*.`: every name below it, at any depth.
+    pub below: BTreeMap<Name, Arc<SiteSettings>>,
     /// The site named `"*"`.
     pub any: Option<Arc<SiteSettings>>,
     /// Headers that tell a node who a client is, of all sites: no client may write one, on any site.
@@ -20,12 +22,33 @@ pub struct SiteTable {
 impl SiteTable {
     /// Finds the site of a host name. `host` is lower case and has no port.
     pub fn find(&self, host: &str) -> Option<&Arc<SiteSettings>> {
-        self.exact.get(host).or(self.any.as_ref())
+        if let Some(site) = self.exact.get(host) {
+            return Some(site);
+        }
+        if !self.below.is_empty() {
+            let mut rest = host;
+            while let Some((_, parent)) = rest.split_once('.') {
+                if let Some(site) = self.below.get(parent) {
+                    return Some(site);
+                }
+                rest = parent;
+            }
+        }
+        self.any.as_ref()
     }
 
     /// All sites, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<SiteSettings>> {
-        self.exact.values().chain(self.any.iter())
+        self.exact.values().chain(self.below.values()).chain(self.any.iter())
+    }
+
+    /// Adds a site by its name in the file.
+    pub fn insert(&mut self, site: Arc<SiteSettings>) {
+        match (&*site.name, site.name.strip_prefix("*.")) {
+            ("*", _) => self.any = Some(site),
+            (_, Some(parent)) => drop(self.below.insert(parent.into(), site)),
+            (_, None) => drop(self.exact.insert(site.name.clone(), site)),
+        }
     }
 }
 
@@ -38,14 +61,14 @@ pub struct SiteSettings {
     pub pool: Name,
     /// What kind of service it is.
     pub app: App,
-    /// How a request names its room, first hit wins. Filled from the preset when the file gives none.
-    pub room: Vec<RoomRule>,
+    /// What it does with some of its requests: the first that matches decides. Those of the preset come last.
+    pub routes: Vec<Arc<RouteSettings>>,
+    /// What it does with all others; also what its routes have where they say nothing.
+    pub rest: Arc<RouteSettings>,
     /// Largest request head. Default 32 KiB; a longer one gets 431.
     pub head_bytes_max: usize,
     /// Whom it lets in by certificate; `None` asks for none.
     pub client_certificate: Option<ClientCertificateSettings>,
-    /// Deadlines towards nodes.
-    pub timeouts: SiteTimeouts,
     /// Whether its requests are in the access log, if there is one.
     pub access_log: bool,
 }
@@ -53,10 +76,8 @@ pub struct SiteSettings {
 /// What kind of service a site is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum App {
-    /// No preset: only the site's own rules.
-    Plain,
-    /// Jitsi Meet signalling shards.
-    Jitsi,
+    /// Nodes, by the site's routes. A preset is nothing but routes and rules once it is read.
+    Nodes,
     /// The embedded conference: page, WebSocket, WHIP and WHEP.
     Conference {
         /// Who may join.
@@ -108,4 +129,33 @@ pub struct SiteTimeouts {
     pub response: Duration,
     /// A tunnel without a byte in either direction is closed after this. Default 1 h.
     pub tunnel_idle: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+
+    #[test]
+    fn the_most_exact_name_decides() {
+        let site = |name: &str| format!("  \"{name}\": {{ pool: p }}\n");
+        let names = ["a.example.com", "*.example.com", "*.b.example.com", "*"];
+        let text = format!(
+            "version: 1\nlisteners: {{ http: {{ bind: [\"127.0.0.1:0\"] }} }}\nsites:\n{}\
+             pools: {{ p: {{ nodes: {{ n: \"http://127.0.0.1:1\" }} }} }}\n",
+            names.map(site).concat()
+        );
+        let loaded = config::load_str("f.yaml", &text, std::path::Path::new(""), None);
+        let sites = loaded.unwrap_or_else(|faults| panic!("{faults}")).settings.sites;
+        for (host, expected) in [
+            ("a.example.com", "a.example.com"),
+            ("b.example.com", "*.example.com"),
+            ("x.y.example.com", "*.example.com"),
+            ("x.b.example.com", "*.b.example.com"),
+            ("example.com", "*"),
+            ("other", "*"),
+        ] {
+            assert_eq!(sites.find(host).map(|site| &*site.name), Some(expected), "{host}");
+        }
+        assert_eq!(sites.iter().count(), 4);
+    }
 }

@@ -1,0 +1,129 @@
+//! Routes as YAML. What the site says for all of them is not said again.
+
+use serde_yaml::Value;
+
+use super::Map;
+use super::sites::rule;
+use crate::config::settings::{
+    Action, HeaderEdits, PathMatch, Place, QueryMatch, RouteSettings, SiteSettings, Template,
+};
+use crate::config::values::{show_size, show_time};
+
+/// Writes one route of a site.
+pub(super) fn route(settings: &RouteSettings, site: &SiteSettings) -> Map {
+    let RouteSettings {
+        name,
+        when,
+        action,
+        room,
+        place,
+        prefer,
+        rewrite,
+        service_rewrite,
+        request_headers,
+        response_headers,
+        timeouts,
+        body_bytes_max,
+        retries,
+    } = settings;
+    let rest = &site.rest;
+    let mut map = Map::default().with("name", &**name);
+    match &when.path {
+        PathMatch::Any => {}
+        PathMatch::Exact(path) => map.put("path", &**path),
+        PathMatch::Prefix(path) => map.put("prefix", &**path),
+        PathMatch::Regex(pattern) => map.put("regex", pattern.regex().as_str()),
+    }
+    if !when.methods.is_empty() {
+        map.put("methods", super::list(when.methods.iter().map(ToString::to_string)));
+    }
+    if let Some(query) = &when.query {
+        let QueryMatch { name, value } = query;
+        map.put("query", value.as_ref().map_or_else(|| name.to_string(), |value| format!("{name}={value}")));
+    }
+    match action {
+        Action::Proxy { pool, service, node } => {
+            map.put("pool", &**pool);
+            if let Some(service) = service {
+                map.put("service", &**service);
+            }
+            if let Some(node) = node {
+                map.put("node", node.as_str());
+            }
+        }
+        Action::Redirect { to, status } => {
+            map.put("redirect", to.as_str());
+            map.put("status", u32::from(status.as_u16()));
+        }
+        Action::Respond { status, body, content_type, as_node } => {
+            let respond = Map::default()
+                .with("status", u32::from(status.as_u16()))
+                .with("body", body.as_str())
+                .with("content_type", &**content_type)
+                .with("as_node", as_node.is_some());
+            map.put("respond", respond);
+        }
+    }
+    if let Some(rewrite) = rewrite {
+        map.put("rewrite", rewrite.as_str());
+    }
+    if let Some(rewrite) = service_rewrite {
+        map.put("service_rewrite", rewrite.as_str());
+    }
+    if *room != rest.room {
+        map.put("room", Value::Sequence(room.iter().map(rule).collect()));
+    }
+    let place = match place {
+        Place::Always => "always",
+        Place::Known => "known",
+        Place::Never => "never",
+    };
+    map.put("place", place);
+    if let Some(prefer) = prefer {
+        let mut wishes = Map::default();
+        if !prefer.node.is_empty() {
+            wishes.put("node", super::list(prefer.node.iter().map(|name| name.as_str().to_owned())));
+        }
+        if let Some(release) = &prefer.release {
+            wishes.put("release", release.as_str());
+        }
+        map.put("prefer", wishes);
+    }
+    put_edits(&mut map, "request_headers", request_headers, &rest.request_headers);
+    put_edits(&mut map, "response_headers", response_headers, &rest.response_headers);
+    let timeouts = Map::default()
+        .with("connect", show_time(timeouts.connect))
+        .with("response", show_time(timeouts.response))
+        .with("tunnel_idle", show_time(timeouts.tunnel_idle));
+    map.put("timeouts", timeouts);
+    map.put("body", body(*body_bytes_max));
+    map.put("retries", u32::from(*retries));
+    map
+}
+
+pub(super) fn body(max: Option<u64>) -> String {
+    max.map_or_else(|| "unlimited".to_owned(), show_size)
+}
+
+/// Writes changes of headers without the site's own, which come first.
+pub(super) fn put_edits(map: &mut Map, key: &str, edits: &HeaderEdits, site: &HeaderEdits) {
+    let HeaderEdits { remove, set, add, default } = edits;
+    let mut own = Map::default();
+    let removed = remove.get(site.remove.len()..).unwrap_or_default();
+    if !removed.is_empty() {
+        own.put("remove", super::list(removed.iter().map(ToString::to_string)));
+    }
+    for (word, values, before) in
+        [("set", set, &site.set), ("add", add, &site.add), ("default", default, &site.default)]
+    {
+        let values: &[(http::HeaderName, Template)] = values.get(before.len()..).unwrap_or_default();
+        if !values.is_empty() {
+            let mut lines = Map::default();
+            values.iter().for_each(|(name, value)| lines.put(name.as_str(), value.as_str()));
+            own.put(word, lines);
+        }
+    }
+    if !own.0.is_empty() {
+        map.put(key, own);
+    }
+}

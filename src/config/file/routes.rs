@@ -1,0 +1,145 @@
+//! Routes of a site, in their order.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::sites::RoomRuleFile;
+use super::word;
+use crate::config::read::{
+    At, Given, KeyKind, KeySchema, List, Names, Read, Reader, Reload, either, record, record_schema,
+};
+use crate::config::tree::Node;
+use crate::config::values::flag::Flag;
+use crate::config::values::routes::{
+    ContentType, HeaderNames, MethodName, PatternText, QueryTest, RouteName, RoutePath, ServiceName,
+    TemplateText,
+};
+use crate::config::values::{Count, PlaceWord, PoolRef, Size, Time, TokenName};
+
+record! {
+    /// What the site does with some of its requests. The first route that matches decides; after all of them comes the
+    /// pool of the site.
+    RouteFile {
+        /// Its name, for logs and `explain`. The name of a preset's route changes that route: what is said here replaces
+        /// what the preset says, and the place in the order stays.
+        name: RouteName, optional, live;
+        /// Takes this path. Paths are compared decoded, without dot segments and double slashes.
+        path: RoutePath, optional, live;
+        /// Takes paths that begin with this text.
+        prefix: RoutePath, optional, live;
+        /// Takes paths in which this regular expression is found. Its named groups can be used as {name}.
+        regex: PatternText, optional, live;
+        /// Takes only these methods.
+        methods: List<MethodName>, optional, live;
+        /// Takes only requests with this query parameter: NAME, or NAME=VALUE.
+        query: QueryTest, optional, live;
+        /// Sends them to this pool instead of the site's.
+        pool: PoolRef, optional, live;
+        /// Sends them to this service of the nodes.
+        service: ServiceName, optional, live;
+        /// Sends them to the node of this name, such as "{shard}"; 404 if the pool has none of that name.
+        node: TemplateText, optional, live;
+        /// Answers with this place, such as "https://{host}{path}".
+        redirect: TemplateText, optional, live;
+        /// Status of the redirect: 301, 302, 303, 307 or 308.
+        status: Count<301, 308>, default(Count(308)), live;
+        /// Answers with a fixed text.
+        respond: RespondFile, optional, inside;
+        /// Path and query towards the node, such as "/http-bind?prefix={tenant}&{query}".
+        rewrite: TemplateText, optional, live;
+        /// The same towards nodes that have the service by name: one that is a URL gets the path as it came.
+        service_rewrite: TemplateText, optional, live;
+        /// How its requests name their room, instead of the site's rules. An empty list: they have none.
+        room: List<RoomRuleFile>, optional, live;
+        /// What its requests do for the place of their room: always (it gets one), known (only one that it has), never.
+        place: PlaceWord, default(PlaceWord::Always), live;
+        /// What a room that gets a place now would like; a room that has one stays where it is.
+        prefer: PreferFile, optional, inside;
+        /// Changes of the request's headers, behind those of the site.
+        request_headers: HeaderEditsFile, nested, inside;
+        /// Changes of the answer's headers, behind those of the site.
+        response_headers: HeaderEditsFile, nested, inside;
+        /// Deadlines instead of the site's.
+        timeouts: RouteTimeoutsFile, nested, inside;
+        /// Largest body of a request instead of the site's: a size, or unlimited.
+        body: BodyFile, optional, live;
+        /// Further nodes that are tried when a connect failed, instead of the site's.
+        retries: Count<0, 4>, optional, live;
+    }
+}
+
+record! {
+    /// A fixed answer.
+    RespondFile {
+        /// The status.
+        status: Count<200, 599>, default(Count(200)), live;
+        /// The text.
+        body: TemplateText, optional, live;
+        /// Its type.
+        content_type: ContentType, default(ContentType("text/plain; charset=utf-8".into())), live;
+        /// Answers in the name of the room's node in the site's pool: the room is touched, and headers know the node.
+        as_node: Flag, default(Flag(false)), live;
+    }
+}
+
+record! {
+    /// What a room that gets a place would like. What no node is or runs, or what cannot serve, is passed over.
+    PreferFile {
+        /// The node of the first of these names that is one, such as "{room_suffix}".
+        node: List<TemplateText>, optional, live;
+        /// A node that runs this release, such as "{arg_release}".
+        release: TemplateText, optional, live;
+    }
+}
+
+record! {
+    /// Changes of headers, in this order.
+    HeaderEditsFile {
+        /// Taken away.
+        remove: List<TokenName>, optional, live;
+        /// Put in place of what is there; an empty text takes it away.
+        set: Names<HeaderNames, TemplateText>, optional, live;
+        /// Put beside what is there.
+        add: Names<HeaderNames, TemplateText>, optional, live;
+        /// Put where nothing is.
+        default: Names<HeaderNames, TemplateText>, optional, live;
+    }
+}
+
+record! {
+    /// Deadlines towards nodes, each instead of the site's.
+    RouteTimeoutsFile {
+        /// TCP connect to a node.
+        connect: Time<50, 600>, optional, live;
+        /// From the end of a request to the head of its response, and between two reads of a body.
+        response: Time<100, 86_400>, optional, live;
+        /// A WebSocket without a byte in either direction is closed after this.
+        tunnel_idle: Time<1000, 604_800>, optional, live;
+    }
+}
+
+/// A size, or `unlimited`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum BodyFile {
+    Unlimited,
+    Max(Size<0, { 1 << 40 }>),
+}
+
+impl Read for BodyFile {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        if word(node) == Some("unlimited") {
+            return Some(Self::Unlimited);
+        }
+        Size::read(node, reader).map(Self::Max)
+    }
+}
+
+impl serde::Serialize for BodyFile {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Unlimited => serializer.serialize_str("unlimited"),
+            Self::Max(size) => size.serialize(serializer),
+        }
+    }
+}
+
+either!(BodyFile, |g| [json_schema!({ "const": "unlimited" }), g.subschema_for::<Size<0, { 1 << 40 }>>(),]);

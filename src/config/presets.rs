@@ -1,0 +1,49 @@
+//! Presets: what `app` stands for, written as a site of a file would be.
+//!
+//! Pure. A preset is read like a file and merged record by record, so that nothing a preset does is out of an
+//! operator's reach: `config show --effective` prints its routes as plain ones.
+
+use super::fault::Collector;
+use super::file::SiteFile;
+use super::read::{Read as _, Reader};
+use super::tree;
+use super::values::AppWord;
+
+/// Returns the site that a preset stands for; its `pool` is without meaning.
+pub(super) fn site_of(app: AppWord) -> Option<SiteFile> {
+    let text = match app {
+        AppWord::Jitsi => include_str!("presets/jitsi.yaml"),
+        AppWord::Conference => return None,
+    };
+    let mut faults = Collector::default();
+    let root = tree::parse(text, &mut faults)?;
+    SiteFile::read(&root, &mut Reader::new(faults))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_have_no_fault() {
+        for word in AppWord::WORDS {
+            let app = AppWord::find(word).unwrap();
+            if app == AppWord::Conference {
+                continue;
+            }
+            assert!(site_of(app).is_some(), "{word}");
+            let text = format!(
+                "version: 1\nlisteners: {{ http: {{ bind: [\"127.0.0.1:0\"] }} }}\n\
+                 sites: {{ s: {{ app: {word}, pool: p }} }}\n\
+                 pools: {{ p: {{ nodes: {{ n: \"http://127.0.0.1:1\" }} }} }}\n"
+            );
+            let loaded = crate::config::load_str("f.yaml", &text, std::path::Path::new(""), None);
+            let loaded = loaded.unwrap_or_else(|faults| panic!("{word}: {faults}"));
+            // Without `app`, the printed text is the same site.
+            let again = crate::config::load_str("f.yaml", &loaded.effective, std::path::Path::new(""), None);
+            let again = again.unwrap_or_else(|faults| panic!("{word}: {faults}\n{}", loaded.effective));
+            assert_eq!(again.settings, loaded.settings, "{}", loaded.effective);
+            assert!(!loaded.effective.contains("app:"), "{}", loaded.effective);
+        }
+    }
+}

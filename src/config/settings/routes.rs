@@ -1,0 +1,186 @@
+//! Routes: what a site does with a request. They are asked in their order, and the first that matches decides.
+
+use http::{HeaderName, Method, StatusCode};
+use regex::Regex;
+
+use super::{Name, RoomRule, SiteTimeouts, Template};
+
+/// One route of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// Its name: the file's, the preset's, or its number in the site. Unique in the site; shown in logs.
+    pub name: Name,
+    /// Which requests it takes.
+    pub when: When,
+    /// What it does with them.
+    pub action: Action,
+    /// How its requests name their room, first hit wins; empty: they have none.
+    pub room: Vec<RoomRule>,
+    /// What its requests do for the place of their room.
+    pub place: Place,
+    /// What a room that gets a place now would like.
+    pub prefer: Option<Prefer>,
+    /// Path and query towards the node; `None`: as they came.
+    pub rewrite: Option<Template>,
+    /// Path and query towards a node that has the service by name, instead of `rewrite`. A node that is a URL has
+    /// something behind it that knows the paths as they came.
+    pub service_rewrite: Option<Template>,
+    /// Changes of the request's headers towards the node, the site's first.
+    pub request_headers: HeaderEdits,
+    /// Changes of the answer's headers, the site's first. Our own answers have them too.
+    pub response_headers: HeaderEdits,
+    /// Deadlines towards nodes.
+    pub timeouts: SiteTimeouts,
+    /// Largest body of a request; a longer one gets 413. `None`: any.
+    pub body_bytes_max: Option<u64>,
+    /// Further nodes that are tried when a connect failed; what was sent is never sent again. Default 1.
+    pub retries: u8,
+}
+
+/// Which requests a route takes: all that it says must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct When {
+    /// The path, decoded once and without dot segments and double slashes.
+    pub path: PathMatch,
+    /// One of these methods; empty: any.
+    pub methods: Vec<Method>,
+    /// A query parameter is there.
+    pub query: Option<QueryMatch>,
+}
+
+/// A query parameter that must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryMatch {
+    /// Its name.
+    pub name: Name,
+    /// Its value; `None`: any.
+    pub value: Option<Name>,
+}
+
+/// Which paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PathMatch {
+    /// All.
+    #[default]
+    Any,
+    /// This one.
+    Exact(Name),
+    /// Those that begin with this text.
+    Prefix(Name),
+    /// Those in which the pattern is found; `^` and `$` bind it.
+    Regex(Pattern),
+}
+
+/// A regular expression, compared by its text.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+impl Pattern {
+    /// Compiles a pattern; matching takes time linear in the path, whatever the pattern.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let built = regex::RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
+        built.map(Self).map_err(|error| {
+            let text = error.to_string();
+            text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        })
+    }
+
+    /// The pattern itself.
+    pub fn regex(&self) -> &Regex {
+        &self.0
+    }
+
+    /// Whether it has a group of this name.
+    pub fn has_group(&self, name: &str) -> bool {
+        self.0.capture_names().flatten().any(|group| group == name)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Sends the request to a node.
+    Proxy {
+        /// The pool.
+        pool: Name,
+        /// The service of its nodes; `None`: their only or first one.
+        service: Option<Name>,
+        /// The name of the node, instead of a choice: one that the pool does not have is 404, and nothing is dialled.
+        node: Option<Template>,
+    },
+    /// Answers with another place.
+    Redirect {
+        /// `Location`.
+        to: Template,
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+    },
+    /// Answers with a fixed text.
+    Respond {
+        /// The status.
+        status: StatusCode,
+        /// The text; may be empty.
+        body: Template,
+        /// Its type.
+        content_type: Name,
+        /// The pool in whose name it answers: the room is touched or placed as by a request, and headers know its node.
+        /// `None`: nobody is asked.
+        as_node: Option<Name>,
+    },
+}
+
+/// What a request does for the place of its room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// The room gets a place if it has none, and is touched.
+    #[default]
+    Always,
+    /// A room that has a place is found there; one that has none gets none.
+    Known,
+    /// The room is not asked for.
+    Never,
+}
+
+/// What a room that gets a place would like. What no node is or runs, or what cannot serve, is passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefer {
+    /// The node of the first of these names that is one.
+    pub node: Vec<Template>,
+    /// A node that runs this release.
+    pub release: Option<Template>,
+}
+
+/// Changes of headers, in this order: remove, set, add, default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Taken away.
+    pub remove: Vec<HeaderName>,
+    /// Put in place of what is there. An empty value takes the header away.
+    pub set: Vec<(HeaderName, Template)>,
+    /// Put beside what is there.
+    pub add: Vec<(HeaderName, Template)>,
+    /// Put where nothing is.
+    pub default: Vec<(HeaderName, Template)>,
+}
+
+impl HeaderEdits {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        let Self { remove, set, add, default } = self;
+        remove.is_empty() && set.is_empty() && add.is_empty() && default.is_empty()
+    }
+}
+
+/// Largest compiled pattern.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
