@@ -189,19 +189,16 @@ impl FrontDoor {
         tls::warn_of_ends(now.iter().filter(|status| !before.contains(status)));
     }
 
-    /// The certificates of all listeners.
+    /// The certificates of all listeners, as they were when something last changed: nobody waits here for a file.
     pub(super) fn certificates(&self) -> Vec<CertificateStatus> {
-        self.listeners
-            .values()
-            .filter_map(|state| state.tls.as_ref())
-            .flat_map(ListenerTls::certificates)
-            .collect()
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts the certificates into the metrics, in place of those that were there.
     fn report(&self, metrics: &EdgeMetrics) -> Vec<CertificateStatus> {
+        let listeners = self.listeners.values().filter_map(|state| state.tls.as_ref());
+        let now: Vec<CertificateStatus> = listeners.flat_map(ListenerTls::certificates).collect();
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.certificates();
         for CertificateStatus { listener, certificate, .. } in reported.iter() {
             // What a label names no more is gone; what it still names is set below.
             let _ = metrics.certificate_expiry.remove_label_values(&[&**listener, certificate]);
