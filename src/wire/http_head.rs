@@ -456,7 +456,11 @@ fn request_line(head: &[u8], line: Range<usize>) -> Result<(Range<usize>, Range<
     Ok((start..method_end, method_end + 1..target_end, minor))
 }
 
-fn check_target(method: &[u8], target: &[u8], host: Option<&[u8]>) -> Result<(), Refusal> {
+/// Checks a request target (RFC 9112 section 3.2) against the method and the `Host`, if there is one.
+///
+/// # Errors
+/// `CONNECT`, a byte that does not belong there, a form that the method does not have, or another host.
+pub fn check_target(method: &[u8], target: &[u8], host: Option<&[u8]>) -> Result<(), Refusal> {
     if method == b"CONNECT" {
         return Err(Refusal::Connect);
     }

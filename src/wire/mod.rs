@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod demux;
+pub mod h2_frames;
 pub mod http_body;
 pub mod http_head;
 pub mod rtp;

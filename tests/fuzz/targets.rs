@@ -9,6 +9,7 @@ use roomgate::config::settings::{PathRule, RoomRule};
 use roomgate::rooms::key::{RequestView, RoomKey, room_of};
 use roomgate::sfu::signalling::message::ClientMessage;
 use roomgate::wire::demux::Class;
+use roomgate::wire::h2_frames::Frames;
 use roomgate::wire::http_body::Chunks;
 use roomgate::wire::http_head::{Framing, HeadScan, Scan, check_request, parse_response};
 use roomgate::wire::rtp::{Header, RtcpHeader};
@@ -135,6 +136,25 @@ pub(crate) fn http_head(data: &[u8]) {
             break;
         }
     }
+}
+
+/// The bytes of an HTTP/2 connection, the same in two pieces and byte by byte.
+pub(crate) fn h2_frames(data: &[u8]) {
+    let follow = |frames: &mut Frames, mut bytes: &[u8]| -> Vec<_> {
+        std::iter::from_fn(|| frames.next(&mut bytes)).collect()
+    };
+    let mut frames = Frames::default();
+    let whole = follow(&mut frames, data);
+    let described: usize = whole.iter().map(|frame| 9 + frame.length).sum();
+    assert_eq!(frames.is_between(), described == data.len(), "a boundary is where the lengths say");
+    let (first, second) = data.split_at(data.len() / 2);
+    let mut frames = Frames::default();
+    let mut pieces = follow(&mut frames, first);
+    pieces.extend(follow(&mut frames, second));
+    assert_eq!(pieces, whole, "pieces change nothing");
+    let mut frames = Frames::default();
+    let single: Vec<_> = data.chunks(1).flat_map(|byte| follow(&mut frames, byte)).collect();
+    assert_eq!(single, whole, "single bytes change nothing");
 }
 
 /// A configuration file.

@@ -50,6 +50,11 @@ fn http_head() {
 }
 
 #[test]
+fn h2_frames() {
+    replay("h2_frames", targets::h2_frames);
+}
+
+#[test]
 fn config() {
     replay("config", targets::config);
 }
