@@ -170,6 +170,8 @@ impl<'a> Check<'a> {
                     head_timeout: listener.timeouts.head.value.0,
                     idle_timeout: listener.timeouts.idle.value.0,
                     head_bytes_max: usize::try_from(listener.limits.head.value.0).unwrap_or(usize::MAX),
+                    streams_max: listener.limits.streams.value.0,
+                    resets_max: listener.limits.resets.value.0,
                 },
             };
             listeners.insert(name.clone(), Arc::new(settings));

@@ -88,6 +88,14 @@ impl Phases {
         ctx.conn = Some(conn);
         headers::join_cookies(session.req_header_mut());
         self.set_limits(session, listener.limits.idle_timeout);
+        // Of HTTP/1 the raw head has been checked.
+        if session.downstream_session.is_http2() {
+            let request = session.req_header();
+            let (method, fields) = (request.method.as_str().as_bytes(), request.headers.len());
+            if let Err(refusal) = headers::check_http2(method, request.raw_path(), fields) {
+                return self.refuse_head(session, ctx, refusal).await;
+            }
+        }
         let Some(host) = host_name(headers::host_of(session.req_header())) else {
             return respond(session, ctx, StatusCode::MISDIRECTED_REQUEST, &[], "no such host here").await;
         };
@@ -131,10 +139,7 @@ impl Phases {
         // Of HTTP/1 the raw head has been measured.
         let request = session.req_header();
         if session.downstream_session.is_http2() && headers::head_bytes(request) > site.head_bytes_max {
-            let refusal = Refusal::TooLarge;
-            self.shared.parts.metrics.heads_refused.with_label_values(&[refusal.as_str()]).inc();
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return respond(session, ctx, status, &[], refusal.message()).await;
+            return self.refuse_head(session, ctx, Refusal::TooLarge).await;
         }
         let Some(path) = route::clean_path(request.uri.path()) else {
             return respond(session, ctx, StatusCode::BAD_REQUEST, &[], "the path leaves its root").await;
@@ -147,6 +152,17 @@ impl Phases {
         }
         ctx.matched = Some(matched);
         self.act(session, ctx, &site).await
+    }
+
+    async fn refuse_head(
+        &self,
+        session: &mut Session,
+        ctx: &mut Request,
+        refusal: Refusal,
+    ) -> pingora::Result<bool> {
+        self.shared.parts.metrics.heads_refused.with_label_values(&[refusal.as_str()]).inc();
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        respond(session, ctx, status, &[], refusal.message()).await
     }
 
     /// Does what the route says, as far as no node is needed for it. True: answered.

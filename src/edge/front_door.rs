@@ -24,10 +24,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::h2_guard::H2Guard;
 use super::proxy::{Http2, Phases, new_proxy};
-use super::stream::{ConnMeta, Cork, FrontStream, Io};
+use super::stream::{ConnMeta, FrontStream, Io};
 use super::tls::{self, CertificateStatus, ClientIdentity, ListenerTls, Prepared};
 use super::{EdgeError, Shared, h1};
+use crate::clock;
 use crate::config::settings::{ListenerLimits, ListenerSettings, Name, Settings, SiteSettings};
 use crate::telemetry::metrics::EdgeMetrics;
 
@@ -474,7 +476,8 @@ async fn serve_http2(shard: &Arc<Shard>, mut stream: Box<FrontStream>) {
         return;
     }
     stream.put_back(received);
-    stream.set_cork(Cork::UntilFlush);
+    let guard = H2Guard::new(limits.resets_max, clock::now());
+    stream.begin_http2(guard, shard.shared.parts.metrics.h2_floods.clone());
     let app = Arc::new(Http2::new(shard.proxy.clone(), &limits));
     ServerApp::process_new(&app, stream, &shard.shutdown).await;
 }

@@ -9,6 +9,7 @@ use super::route::{Goes, Values};
 use crate::config::settings::HeaderEdits;
 
 use crate::config::settings::Name;
+use crate::wire::http_head::{self, Refusal};
 
 /// Client copies of what only an edge may say: dropped on entry, whatever stands in them.
 const OURS: &[&str] = &[
@@ -148,6 +149,19 @@ pub(super) fn head_bytes(request: &RequestHeader) -> usize {
     line + host + fields.sum::<usize>() + "\r\n".len()
 }
 
+/// Checks what the HTTP/2 codec lets through and HTTP/1 would not: the same things are refused on both.
+pub(super) fn check_http2(method: &[u8], path: &[u8], fields: usize) -> Result<(), Refusal> {
+    http_head::check_target(method, path, None)?;
+    // Absolute-form passes the check; on HTTP/2 a path is a path (RFC 9113 section 8.3.1).
+    if !path.starts_with(b"/") && path != b"*" {
+        return Err(Refusal::Target);
+    }
+    if fields > http_head::HEADERS_MAX {
+        return Err(Refusal::TooManyHeaders);
+    }
+    Ok(())
+}
+
 /// Makes one field of several `Cookie` fields, as HTTP/2 clients send them (RFC 9113 section 8.2.3): rules and nodes
 /// know one.
 pub(super) fn join_cookies(request: &mut RequestHeader) {
@@ -276,6 +290,25 @@ mod tests {
             let left: Vec<_> =
                 request.headers.get_all("cookie").iter().map(|v| v.to_str().unwrap()).collect();
             assert_eq!(left, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn over_http2_a_head_obeys_the_rules_of_http1() {
+        for (method, path, fields, expected) in [
+            ("GET", "/a?b=c", 1, Ok(())),
+            ("OPTIONS", "*", 1, Ok(())),
+            ("GET", "*", 1, Err(Refusal::Target)),
+            ("GET", "/a b", 1, Err(Refusal::Target)),
+            ("GET", "/a\\b", 1, Err(Refusal::Target)),
+            ("GET", "a", 1, Err(Refusal::Target)),
+            ("GET", "", 1, Err(Refusal::Target)),
+            ("GET", "http://a/", 1, Err(Refusal::Target)),
+            ("CONNECT", "/", 1, Err(Refusal::Connect)),
+            ("GET", "/", http_head::HEADERS_MAX, Ok(())),
+            ("GET", "/", http_head::HEADERS_MAX + 1, Err(Refusal::TooManyHeaders)),
+        ] {
+            assert_eq!(check_http2(method.as_bytes(), path.as_bytes(), fields), expected, "{method} {path}");
         }
     }
 

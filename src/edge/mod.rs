@@ -12,6 +12,7 @@ mod conference;
 mod dial;
 mod front_door;
 mod h1;
+mod h2_guard;
 mod headers;
 mod proxy;
 mod resolve;

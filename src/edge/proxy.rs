@@ -69,6 +69,7 @@ pub(super) fn new_proxy(
 pub(super) struct Http2 {
     proxy: Arc<HttpProxy<Phases>>,
     head_bytes_max: u32,
+    streams_max: u32,
     options: HttpServerOptions,
 }
 
@@ -77,7 +78,7 @@ impl Http2 {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.idle_timeout);
         let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX).min(HTTP2_HEAD_MAX);
-        Self { proxy, head_bytes_max, options }
+        Self { proxy, head_bytes_max, streams_max: limits.streams_max, options }
     }
 }
 
@@ -94,7 +95,7 @@ impl HttpServerApp for Http2 {
     fn h2_options(&self) -> Option<H2Options> {
         // From Pingora's bounded defaults, tighter: a browser needs no more.
         let mut h2 = default_h2_options();
-        h2.max_concurrent_streams(100)
+        h2.max_concurrent_streams(self.streams_max)
             .max_header_list_size(self.head_bytes_max)
             .initial_window_size(64 * 1024)
             .initial_connection_window_size(1024 * 1024)

@@ -27,13 +27,16 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
+use prometheus::IntCounterVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::buffers;
 use super::front_door::{ListenerState, OpenConnection};
+use super::h2_guard::{Flood, H2Guard};
 use super::tls::ClientIdentity;
+use crate::clock;
 use crate::wire::http_body::Chunks;
 use crate::wire::http_head::Framing;
 
@@ -124,6 +127,8 @@ pub(crate) struct FrontStream {
     /// The request under way was refused before it was read: more of it may come.
     refused: bool,
     closing: Closing,
+    /// HTTP/2 only.
+    watch: Option<Box<Watch>>,
     /// Bounds the step of closing that is under way.
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     _open: OpenConnection,
@@ -159,6 +164,7 @@ impl FrontStream {
             eof: false,
             refused: false,
             closing: Closing::Not,
+            watch: None,
             timer: None,
             _open: open,
         }
@@ -173,10 +179,6 @@ impl FrontStream {
             Io::Plain(_) => false,
             Io::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
-    }
-
-    pub(crate) fn set_cork(&mut self, cork: Cork) {
-        self.cork = cork;
     }
 
     /// Puts the fence behind the request whose head was just taken. `ahead` is what was read beyond the head.
@@ -230,6 +232,33 @@ impl FrontStream {
         matches!(self.fence, Fence::Broken)
     }
 
+    /// From here on the stream is HTTP/2: its frames are counted, and a flood ends it.
+    pub(crate) fn begin_http2(&mut self, guard: H2Guard, floods: IntCounterVec) {
+        self.cork = Cork::UntilFlush;
+        self.watch = Some(Box::new(Watch { guard, floods, flooded: false }));
+    }
+
+    fn is_flooded(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.flooded)
+    }
+
+    /// Counts the flood and says goodbye, if that does not tear a frame apart.
+    fn begin_calm(&mut self, flood: Flood) {
+        let Some(watch) = self.watch.as_mut().filter(|watch| !watch.flooded) else { return };
+        watch.flooded = true;
+        watch.floods.with_label_values(&[flood.as_str()]).inc();
+        if let Some(farewell) = watch.guard.farewell() {
+            self.gather(&farewell);
+        }
+        self.refused = true;
+    }
+
+    /// Closes a flooded connection; then reading fails, and whoever reads gives it up with all of its streams.
+    fn poll_calm(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _ = ready!(self.poll_close(cx));
+        Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+    }
+
     /// Takes the fence and the cork away: from here the stream belongs to a tunnel.
     pub(crate) fn become_tunnel(&mut self) {
         self.fence = Fence::Open;
@@ -276,6 +305,27 @@ impl FrontStream {
             self.out = buffers::take();
         }
         self.out.extend_from_slice(bytes);
+    }
+
+    /// Gathers bytes, or sends them at once if they would not fit.
+    fn poll_write_out(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if *self.at_once.get_mut() {
+            ready!(self.poll_push(cx))?;
+            self.unflushed = true;
+            return Pin::new(&mut self.io).poll_write(cx, buf);
+        }
+        if self.cork == Cork::Off && self.out.is_empty() {
+            return Pin::new(&mut self.io).poll_write(cx, buf);
+        }
+        if self.out.len() + buf.len() > CORK_BYTES {
+            ready!(self.poll_push(cx))?;
+            if buf.len() >= CORK_BYTES {
+                self.unflushed = true;
+                return Pin::new(&mut self.io).poll_write(cx, buf);
+            }
+        }
+        self.gather(buf);
+        Poll::Ready(Ok(buf.len()))
     }
 
     /// Reads from the transport without looking at the fence.
@@ -421,6 +471,7 @@ impl FrontStream {
     /// Tells whether the step of closing that is under way has taken too long; arms its timer.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let limit = match self.closing {
+            _ if self.is_flooded() => LINGER,
             Closing::Not | Closing::Sending | Closing::Done => SHUTDOWN_TIMEOUT,
             Closing::Lingering { .. } => LINGER,
         };
@@ -433,6 +484,14 @@ impl FrontStream {
         let between_requests = matches!(self.fence, Fence::Open) && !self.refused;
         self.eof || ((between_requests || self.fence.is_over()) && self.ahead.is_empty())
     }
+}
+
+/// What looks at the frames of an HTTP/2 connection.
+struct Watch {
+    guard: H2Guard,
+    floods: IntCounterVec,
+    /// A budget is spent: nothing more is read or written but the farewell.
+    flooded: bool,
 }
 
 /// How far the connection's end has come.
@@ -512,13 +571,25 @@ impl AsyncRead for FrontStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.is_flooded() {
+            return this.poll_calm(cx);
+        }
         if let Poll::Ready(Err(e)) = this.poll_push(cx) {
             return Poll::Ready(Err(e));
         }
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
         let result = this.poll_fenced(cx, buf);
+        if let Some(watch) = &mut this.watch
+            && let Err(flood) =
+                watch.guard.received(buf.filled().get(before..).unwrap_or_default(), clock::now())
+        {
+            buf.set_filled(before);
+            this.begin_calm(flood);
+            return this.poll_calm(cx);
+        }
         this.reader_waits = result.is_pending();
         result
     }
@@ -527,28 +598,25 @@ impl AsyncRead for FrontStream {
 impl AsyncWrite for FrontStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if *this.at_once.get_mut() {
-            ready!(this.poll_push(cx))?;
-            this.unflushed = true;
-            return Pin::new(&mut this.io).poll_write(cx, buf);
+        if this.is_flooded() {
+            // Nothing may follow the farewell; an error would cut it short.
+            return Poll::Ready(Ok(buf.len()));
         }
-        if this.cork == Cork::Off && this.out.is_empty() {
-            return Pin::new(&mut this.io).poll_write(cx, buf);
+        let written = ready!(this.poll_write_out(cx, buf))?;
+        if let Some(watch) = &mut this.watch
+            && let Err(flood) = watch.guard.sent(buf.get(..written).unwrap_or_default(), clock::now())
+        {
+            this.begin_calm(flood);
+            // Reading says goodbye, and nothing may come that would wake it.
+            cx.waker().wake_by_ref();
         }
-        if this.out.len() + buf.len() > CORK_BYTES {
-            ready!(this.poll_push(cx))?;
-            if buf.len() >= CORK_BYTES {
-                this.unflushed = true;
-                return Pin::new(&mut this.io).poll_write(cx, buf);
-            }
-        }
-        this.gather(buf);
-        Poll::Ready(Ok(buf.len()))
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         match this.cork {
+            _ if this.is_flooded() => Poll::Ready(Ok(())),
             Cork::UntilRead if this.reader_waits && !*this.at_once.get_mut() => Poll::Ready(Ok(())),
             Cork::UntilRead | Cork::UntilFlush => this.poll_push(cx),
             Cork::Off => {

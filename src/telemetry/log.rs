@@ -10,7 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 ///
 /// Pingora logs one line per failed handshake and per refused request at its own levels; the edge counts those
 /// instead, so Pingora's targets are off by default. The WebRTC engine warns of what is odd in a client's offer: that
-/// is the client's matter.
+/// is the client's matter, as is what the HTTP/2 codec says of a flood.
 pub fn init() {
     let filter = EnvFilter::try_from_env("ROOMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let registry = tracing_subscriber::registry().with(filter);
@@ -27,4 +27,4 @@ pub fn init() {
 }
 
 const DEFAULT_FILTER: &str =
-    "info,pingora=off,pingora_core=off,pingora_proxy=off,str0m=error,is=error,dimpl=error";
+    "info,pingora=off,pingora_core=off,pingora_proxy=off,h2=error,str0m=error,is=error,dimpl=error";

@@ -37,6 +37,9 @@ pub const TLS_CERTIFICATE_EXPIRY: &str = "roomgate_tls_certificate_expiry_second
 pub const TLS_CERTIFICATE_FAILED: &str = "roomgate_tls_certificate_load_failed";
 /// Counter, label `reason` (see `wire::http_head::Refusal`): request heads that were refused.
 pub const EDGE_HEADS_REFUSED: &str = "roomgate_edge_heads_refused_total";
+/// Counter, label `kind` (`reset`, `reset_sent`, `settings`, `ping`, `priority`, `window_update`, `continuation`, `empty`,
+/// `unknown`, `codec` for bounds of the HTTP/2 codec itself): HTTP/2 connections that were ended because the client flooded.
+pub const EDGE_H2_FLOODS: &str = "roomgate_edge_h2_floods_total";
 /// Counter, label `class` (`1xx` to `5xx`, `none` when the client left first): requests by their answer.
 pub const EDGE_REQUESTS: &str = "roomgate_edge_requests_total";
 /// Histogram, seconds: from the request head to the head of the node's answer.

@@ -19,6 +19,7 @@ mod edge_head_guard;
 mod edge_proxy;
 mod edge_tunnel;
 mod front_door;
+mod h2_limits;
 mod health;
 mod jitsi_preset;
 mod kit_media;

@@ -303,6 +303,8 @@ impl Default for Plan {
                 head_timeout: Duration::from_secs(5),
                 idle_timeout: Duration::from_secs(30),
                 head_bytes_max: 128 * 1024,
+                streams_max: 100,
+                resets_max: 100,
             },
             timeouts: SiteTimeouts {
                 connect: Duration::from_secs(2),

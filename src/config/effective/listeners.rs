@@ -27,7 +27,11 @@ pub(super) fn listener(settings: &ListenerSettings, base: &Path) -> Map {
         .with("head", show_time(limits.head_timeout))
         .with("idle", show_time(limits.idle_timeout));
     map.put("timeouts", timeouts);
-    map.put("limits", Map::default().with("head", show_size(limits.head_bytes_max as u64)));
+    let sizes = Map::default()
+        .with("head", show_size(limits.head_bytes_max as u64))
+        .with("streams", limits.streams_max)
+        .with("resets", limits.resets_max);
+    map.put("limits", sizes);
     map
 }
 

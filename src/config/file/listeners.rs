@@ -8,7 +8,7 @@ use crate::config::read::{
     At, Given, KeyKind, KeySchema, List, Read, Reader, Reload, either, record, record_schema,
 };
 use crate::config::tree::Node;
-use crate::config::values::{Bind, FilePath, ProfileWord, RedirectWord, Size, Time, UnknownNameWord};
+use crate::config::values::{Bind, Count, FilePath, ProfileWord, RedirectWord, Size, Time, UnknownNameWord};
 
 record! {
     /// A TCP listener.
@@ -82,6 +82,11 @@ record! {
     ListenerLimitsFile {
         /// Largest request head; a longer one gets 431.
         head: Size<4096, 1_048_576>, default(Size(128 << 10)), live;
+        /// HTTP/2: requests that a connection may have under way; a further one is refused. For new connections.
+        streams: Count<1, 1000>, default(Count(100)), live;
+        /// HTTP/2: streams that a connection may have reset at once, and half as many again each second; beyond it, it
+        /// is ended. Budgets for other frames without use scale with it. For new connections.
+        resets: Count<10, 100_000>, default(Count(100)), live;
     }
 }
 

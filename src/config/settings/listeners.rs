@@ -42,4 +42,9 @@ pub struct ListenerLimits {
     pub idle_timeout: Duration,
     /// Largest request head. Default 128 KiB; a longer one gets 431.
     pub head_bytes_max: usize,
+    /// Requests that an HTTP/2 connection may have under way. Default 100; a further one is refused.
+    pub streams_max: u32,
+    /// Streams that an HTTP/2 connection may have reset at once; half as many come back each second. Default 100;
+    /// beyond it the connection is ended.
+    pub resets_max: u32,
 }

@@ -29,6 +29,15 @@ pub(super) const SENSE: &[Case] = &[
         ],
     },
     Case {
+        name: "HTTP/2 budgets out of range",
+        edits: &[("redirect: https", "redirect: https, limits: { streams: 0, resets: 9 }")],
+        edge: None,
+        faults: &[
+            "4:65: listeners.http.limits.streams: \"0\": out of range; 1 to 1000",
+            "4:76: listeners.http.limits.resets: \"9\": out of range; 10 to 100000",
+        ],
+    },
+    Case {
         name: "address without a colon",
         edits: &[("bind: [\":8080\"]", "bind: [8080]")],
         edge: None,

@@ -222,6 +222,8 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("ListenerTimeouts", "head", "11s"),
     ("ListenerTimeouts", "idle", "76s"),
     ("ListenerLimitsFile", "head", "64KiB"),
+    ("ListenerLimitsFile", "streams", "50"),
+    ("ListenerLimitsFile", "resets", "200"),
     ("MediaFile", "bind", "[\":10001\"]"),
     ("MediaFile", "advertise", "[203.0.113.9]"),
     ("MediaFile", "key", "file:media-other.key"),

@@ -29,6 +29,8 @@ pub struct EdgeMetrics {
     pub certificate_failed: IntGaugeVec,
     /// Request heads that were refused, by reason.
     pub heads_refused: IntCounterVec,
+    /// HTTP/2 connections that were ended because the client flooded, by kind of frame.
+    pub h2_floods: IntCounterVec,
     /// Requests by class of status.
     pub requests: RequestCounters,
     /// From the request head to the head of the node's answer.
@@ -120,6 +122,12 @@ impl EdgeMetrics {
                 names::EDGE_HEADS_REFUSED,
                 "Request heads that were refused",
                 &["reason"],
+            ),
+            h2_floods: counter_vec(
+                registry,
+                names::EDGE_H2_FLOODS,
+                "HTTP/2 connections that were ended because the client flooded",
+                &["kind"],
             ),
             requests: RequestCounters { classes: CLASSES.map(|class| requests.with_label_values(&[class])) },
             response_seconds: add(registry, response_seconds),
