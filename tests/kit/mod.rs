@@ -15,6 +15,7 @@ pub(crate) mod process;
 pub(crate) mod prosody;
 pub(crate) mod rooms;
 pub(crate) mod tls;
+pub(crate) mod tools;
 
 use std::fmt::Debug;
 use std::future::Future;
