@@ -7,8 +7,11 @@
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /api/v1/status?rooms=N` | all that the status page shows |
 //! | `GET /api/v1/nodes`, `rooms?limit=N`, `config`, `media` | one part of it |
+//! | `GET /api/v1/explain?url=U&method=M` | what would become of a request now, as `roomgate explain` says it |
 //! | `POST /api/v1/reload` | 200 applied, 422 rejected: a [`ReloadRecord`](super::view::ReloadRecord) |
 //! | `GET /` | the status page |
+
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
@@ -21,6 +24,8 @@ use prometheus::{Encoder, TextEncoder};
 use serde::Serialize;
 
 use super::guard::{Ask, Guard, Refusal};
+use crate::edge::explain::Question;
+
 use super::view::{AdminView, ReadyView, ReloadResult, RoomsView, StatusView};
 
 /// Rooms in an answer unless asked otherwise.
@@ -39,6 +44,7 @@ enum Route {
     Rooms,
     Config,
     Media,
+    Explain,
     Reload,
     File(&'static File),
 }
@@ -54,6 +60,7 @@ impl Route {
             "/api/v1/rooms" => Self::Rooms,
             "/api/v1/config" => Self::Config,
             "/api/v1/media" => Self::Media,
+            "/api/v1/explain" => Self::Explain,
             "/api/v1/reload" => Self::Reload,
             _ => return FILES.iter().find(|file| file.path == path).map(Self::File),
         })
@@ -137,6 +144,10 @@ async fn serve<B>(
         Route::Rooms => json(StatusCode::OK, &rooms(view, limit(request, "limit"))),
         Route::Config => json(StatusCode::OK, &view.config()),
         Route::Media => json(StatusCode::OK, &view.media()),
+        Route::Explain => match question(request).and_then(|question| view.explain(&question)) {
+            Ok(explained) => json(StatusCode::OK, &explained),
+            Err(wrong) => plain(StatusCode::BAD_REQUEST, &format!("{wrong}\n")),
+        },
         Route::Reload => {
             let record = view.reload().await;
             let code = match record.result {
@@ -177,6 +188,20 @@ fn limit<B>(request: &Request<B>, name: &str) -> usize {
         .and_then(|query| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name))
         .and_then(|(_, value)| value.parse().ok())
         .map_or(ROOMS_DEFAULT, |limit: usize| limit.min(ROOMS_MAX))
+}
+
+/// Reads `url` and `method`.
+fn question<B>(request: &Request<B>) -> Result<Question, String> {
+    let parameter = |name: &str| {
+        let query = request.uri().query().unwrap_or_default();
+        let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+        found.map(|(_, value)| value.into_owned())
+    };
+    let url = parameter("url").ok_or("say which: ?url=https://HOST/PATH, percent-encoded")?;
+    let url = url::Url::parse(&url).map_err(|error| format!("{url}: {error}; write https://HOST/PATH"))?;
+    let method = parameter("method").unwrap_or_else(|| "GET".to_owned());
+    let method = method.parse::<Method>().map_err(|_| format!("{method:?} is no method"))?;
+    Ok(Question { url, method, headers: Vec::new(), client: IpAddr::from([192, 0, 2, 1]) })
 }
 
 fn metrics(view: &dyn AdminView) -> Response<Full<Bytes>> {

@@ -127,6 +127,13 @@ impl AdminView for FakeView {
         }
     }
 
+    fn explain(
+        &self,
+        question: &crate::edge::explain::Question,
+    ) -> Result<crate::edge::explain::Explained, String> {
+        Ok(crate::edge::explain::Explained { request: question.url.to_string(), ..Default::default() })
+    }
+
     async fn reload(&self) -> ReloadRecord {
         self.reloads.fetch_add(1, Ordering::Relaxed);
         let legal = self.legal.load(Ordering::Relaxed);

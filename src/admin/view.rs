@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use prometheus::Registry;
 use serde::Serialize;
 
+use crate::edge::explain::{Explained, Question};
+
 /// Where the admin server gets everything from. Implemented by `app`.
 ///
 /// Every call but [`AdminView::reload`] must return at once: it copies values, it never waits for a worker.
@@ -34,6 +36,12 @@ pub trait AdminView: Send + Sync + 'static {
     ///
     /// One sentence for each thing that is missing.
     fn ready(&self) -> Result<(), Vec<String>>;
+    /// Says what would become of a request now.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the question.
+    fn explain(&self, question: &Question) -> Result<Explained, String>;
     /// Loads the configuration again, as SIGHUP does, and returns what came of it.
     async fn reload(&self) -> ReloadRecord;
     /// Returns what `/metrics` shows.

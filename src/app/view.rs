@@ -15,6 +15,7 @@ use crate::admin::view::{
 use crate::clock;
 use crate::config::settings::Name;
 use crate::edge::CertificateStatus;
+use crate::edge::explain::{Explained, Known, Question, explain};
 use crate::media::drops::DropReason;
 use crate::pool::{Node, NodeState};
 use crate::rooms::RoomKey;
@@ -140,6 +141,11 @@ impl AdminView for App {
             }
         }
         if missing.is_empty() { Ok(()) } else { Err(missing) }
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explained, String> {
+        let known = Known::Running { pools: &self.pools, rooms: &self.rooms };
+        explain(&self.running.load().settings, known, question, clock::now())
     }
 
     async fn reload(&self) -> ReloadRecord {

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod config;
+pub mod explain;
 pub mod run;
 
 use std::io::Write;
@@ -39,6 +40,8 @@ pub enum Command {
     /// Show the configuration, or the schema of its file
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Say what would become of a request, and why
+    Explain(explain::ExplainArgs),
     /// Print the version
     Version,
 }
@@ -84,6 +87,7 @@ pub fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exi
         Command::Run(args) => return Err(args),
         Command::Check(args) => check::check(&args, out, err),
         Command::Config(command) => config::config(&command, out, err),
+        Command::Explain(args) => explain::explain(&args, out, err),
         Command::Version => writeln!(out, "roomgate {}", env!("CARGO_PKG_VERSION")).map(|()| Exit::Ok),
     };
     // A reader that went away (`roomgate config schema | head`) is not worth a word.
@@ -106,7 +110,7 @@ mod tests {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
         let help = Cli::command().render_long_help().to_string();
-        for word in ["run", "check", "config", "version", "https://localhost:8443", "Exit codes"] {
+        for word in ["run", "check", "config", "explain", "version", "https://localhost:8443", "Exit codes"] {
             assert!(help.contains(word), "{word}: {help}");
         }
         for wrong in [&["run", "--nonsense"][..], &["check"], &["nonsense"], &[]] {
@@ -164,5 +168,54 @@ mod tests {
         let (exit, _, err) = run(&["config", "show", "-c", "/nonexistent/roomgate.yaml"]);
         assert_eq!(exit, Exit::Usage);
         assert!(err.contains("cannot read /nonexistent/roomgate.yaml"), "{err}");
+    }
+
+    #[test]
+    fn explain_tells_site_route_room_node_and_headers() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("roomgate.yaml");
+        let text = "version: 1\nlisteners: { http: { bind: [\"127.0.0.1:0\"] } }\nsites: { meet.test: { app: jitsi, pool: shards } }\n\
+                    pools:\n  shards:\n    check: { http: / }\n    nodes:\n      s1: { host: 10.0.1.11, web: 80, prosody: 5280, jicofo: 8888 }\n      \
+                    s2: { host: 10.0.1.12, web: 80, prosody: 5280, jicofo: 8888, region: eu }\n";
+        std::fs::write(&file, text).unwrap();
+        let explain = |url: &str, more: &[&str]| {
+            let path = file.to_str().unwrap();
+            run(&[&["explain", "-c", path, url], more].concat())
+        };
+        let (exit, out, err) = explain("https://meet.test/T/http-bind?room=R%2541_s2&token=x", &[]);
+        assert_eq!((exit, err.as_str()), (Exit::Ok, ""));
+        for line in [
+            "request      GET https://meet.test/T/http-bind?room=R%2541_s2&token=x\n",
+            "outcome      sent to s2 of pool shards\n",
+            "site         meet.test\n",
+            "             {tenant} is \"T\"\n",
+            "room         t/ra_s2 (site meet.test, pool shards)\n",
+            "             as sent: R%2541_s2\n",
+            "             decoded: R%41_s2\n",
+            "             decoded again: RA_s2\n",
+            "placement    the room has no place; it would get s2, as the route prefers it\n",
+            "node         shards/s2, service prosody at 10.0.1.12:5280, region eu\n",
+            "node gets    /http-bind?prefix=T&room=R%2541_s2&token=x\n",
+            "             X-Forwarded-For: 192.0.2.1\n",
+        ] {
+            assert!(out.contains(line), "{line}\n{out}");
+        }
+        assert!(out.lines().any(|line| line.starts_with("route        bosh: path matches ")), "{out}");
+        assert!(out.to_lowercase().contains("x-jitsi-shard: s2\n"), "{out}");
+        let (_, out, _) = explain("https://meet.test/_unlock?room=a", &["--json"]);
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["route"]["name"], "unlock", "{out}");
+        assert_eq!(json["room"]["key"], "a", "{out}");
+        for (url, expected) in [
+            ("https://other.test/", "421: no site has the name other.test"),
+            ("https://meet.test/%2e%2e%2f..%2f", "400: the path leaves its root"),
+            ("https://meet.test/http-bind?room=%252525", "400: the room name is percent-encoded"),
+            ("https://meet.test/colibri-ws/x/y/z", "404"),
+        ] {
+            let (exit, out, _) = explain(url, &[]);
+            assert!(exit == Exit::Ok && out.contains(&format!("outcome      {expected}")), "{url}: {out}");
+        }
+        let (exit, _, err) = explain("meet.test/x", &[]);
+        assert!(exit == Exit::Usage && err.contains("write https://HOST/PATH"), "{err}");
     }
 }

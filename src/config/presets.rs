@@ -46,4 +46,20 @@ mod tests {
             assert!(!loaded.effective.contains("app:"), "{}", loaded.effective);
         }
     }
+
+    #[test]
+    fn the_jitsi_edge_of_the_documentation_loads() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("tls")).unwrap();
+        let pair = rcgen::generate_simple_self_signed(["meet.example.com".to_owned()]).unwrap();
+        std::fs::write(dir.path().join("tls/cert.pem"), pair.cert.pem()).unwrap();
+        std::fs::write(dir.path().join("tls/key.pem"), pair.signing_key.serialize_pem()).unwrap();
+        let text = include_str!("../../conf/jitsi.yaml");
+        let loaded = crate::config::load_str("jitsi.yaml", text, dir.path(), None);
+        let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(loaded.warnings, vec![]);
+        assert!(text.lines().filter(|line| !line.starts_with('#')).count() <= 20);
+        let site = loaded.settings.sites.find("meet.example.com").unwrap();
+        assert!(site.routes.len() > 15, "{}", loaded.effective);
+    }
 }

@@ -13,8 +13,10 @@ use super::acme;
 use super::headers;
 use super::proxy::{Phases, Request, connection_of, no_node, respond, write_whole};
 use super::route::{self, Goes, Matched, Values};
-use crate::config::settings::{Action, App, Name, Place, RoomRule, RouteSettings, SiteSettings, Template};
-use crate::pool::Wish;
+use crate::config::settings::{
+    Action, App, Name, Place, Prefer, RoomRule, RouteSettings, SiteSettings, Template,
+};
+use crate::pool::{Pool, Wish};
 use crate::rooms::{KeyError, RequestView, RoomId, RoomKey, room_of};
 use crate::wire::http_head::{Refusal, host_name};
 
@@ -223,11 +225,7 @@ impl Phases {
         let Some(prefer) = &route.prefer else { return };
         let Some(pool) = ctx.matched.as_ref().and_then(Matched::pool) else { return };
         let Some(pool) = self.shared.parts.pools.get(pool) else { return };
-        let values = ctx.values(request);
-        let mut names = prefer.node.iter().map(|name| values.expand(name, Goes::Text));
-        let node = names.find_map(|name| pool.node(&name).map(|node| node.name.clone()));
-        let release = prefer.release.as_ref().map(|release| values.expand(release, Goes::Text));
-        ctx.wish = Wish { node, release: release.filter(|release| !release.is_empty()).map(Name::from) };
+        ctx.wish = wish_of(&pool, prefer, &ctx.values(request));
     }
 
     fn name_room(
@@ -262,6 +260,14 @@ impl Phases {
 
 async fn no_challenge(session: &mut Session, ctx: &mut Request) -> pingora::Result<bool> {
     respond(session, ctx, StatusCode::NOT_FOUND, &[], "no such challenge").await
+}
+
+/// Returns what a room that gets a place in `pool` would like.
+pub(super) fn wish_of(pool: &Pool, prefer: &Prefer, values: &Values<'_>) -> Wish {
+    let mut names = prefer.node.iter().map(|name| values.expand(name, Goes::Text));
+    let node = names.find_map(|name| pool.node(&name).map(|node| node.name.clone()));
+    let release = prefer.release.as_ref().map(|release| values.expand(release, Goes::Text));
+    Wish { node, release: release.filter(|release| !release.is_empty()).map(Name::from) }
 }
 
 /// Answers with a route's fixed text.

@@ -10,6 +10,7 @@ mod admit;
 mod buffers;
 mod conference;
 mod dial;
+pub mod explain;
 mod front_door;
 mod h1;
 mod h2_guard;

@@ -213,6 +213,11 @@ impl Health {
         (self.streak > 0 && self.state != NodeState::Down).then_some((self.streak, self.limits.fall.get()))
     }
 
+    /// How many outcomes in a row change the state.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Takes new limits; the streak stands and is judged by them at the next outcome.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;

@@ -139,6 +139,20 @@ pub fn room_of(rules: &[RoomRule], request: &RequestView<'_>) -> Result<Option<R
     Ok(None)
 }
 
+/// Returns the name that a rule finds as it was sent, for people to read: [`room_of`] decides.
+pub fn as_sent(rule: &RoomRule, request: &RequestView<'_>) -> Option<String> {
+    let found = match rule {
+        RoomRule::Query(name) => raw_parameter(request, name),
+        RoomRule::Path(PathRule::Last) => segments(request.path).next_back(),
+        RoomRule::Path(PathRule::First) => segments(request.path).next(),
+        RoomRule::Header(name) => (request.header)(name).map(str::trim),
+        RoomRule::Cookie(name) => cookie(request, name),
+        RoomRule::Jitsi => raw_parameter(request, "room").or_else(|| segments(request.path).next_back()),
+        RoomRule::Conference => conference(request.path),
+    };
+    found.map(str::to_owned)
+}
+
 /// Makes a key of one part of a request; `None` if the part is empty.
 pub(super) fn room(raw: &str) -> Result<Option<RoomKey>, KeyError> {
     let key = normalise(raw, Plus::Literal)?;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-pub use key::{KeyError, RequestView, RoomKey, room_of};
+pub use key::{KeyError, RequestView, RoomKey, as_sent, room_of};
 
 use crate::clock;
 use crate::config::settings::{Name, RoomTableSettings};

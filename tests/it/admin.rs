@@ -40,6 +40,11 @@ async fn it_tells_nodes_rooms_metrics_and_the_configuration() {
         .unwrap()
         .to_owned();
     assert_eq!(roomgate.room_nodes().await["secret meeting"], node);
+    let url = "https%3A%2F%2Fmeet.example.com%2Fhttp-bind%3Froom%3DSECRET%2520meeting";
+    assert!(JITSI.contains("meet.example.com"), "{JITSI}");
+    let explained = roomgate.api(&format!("/api/v1/explain?url={url}")).await;
+    assert_eq!(explained["placement"], format!("the room lives on {node}"), "{explained}");
+    assert_eq!(explained["room"]["key"], "secret meeting");
     assert_eq!(items(&roomgate.api("/api/v1/nodes").await, "nodes").len(), 2);
     let config = roomgate.api("/api/v1/config").await.to_string();
     assert!(config.contains("about/health"), "{config}");
