@@ -21,7 +21,7 @@ use super::settings::{
     AdminSettings, Advertise, EdgeIdentity, ListenerLimits, ListenerSettings, MediaSettings, Name,
     PoolSettings, RedirectSettings, RoomTableSettings, Secret, Settings, ShutdownSettings, StoreSettings,
 };
-use super::values::{Bind, StoreWord};
+use super::values::{Bind, StoreWord, show_time};
 
 /// Which edge the settings are for.
 #[derive(Clone, Copy, Debug)]
@@ -58,13 +58,26 @@ pub(super) fn check(file: &File, base: &Path, choice: EdgeChoice<'_>, faults: &m
     };
     let access_log = check.access_log();
     let rooms = RoomTableSettings { rooms_max: file.rooms.max.value.0 as usize };
-    let shutdown = ShutdownSettings { deadline: file.shutdown.deadline.value.0 };
+    let shutdown = check.shutdown();
     Settings { edge, listeners, media, sites, pools, store, admin, access_log, rooms, shutdown }
 }
 
 impl<'a> Check<'a> {
     fn fault(&mut self, at: Mark, message: impl Into<String>, cure: impl Into<String>) {
         self.faults.fault(at, message, cure);
+    }
+
+    fn shutdown(&mut self) -> ShutdownSettings {
+        let file = &self.file.shutdown;
+        let deadline = file.deadline.value.0;
+        let tunnels = file.tunnels.full().map(|(_, time)| (time.at, time.value.0));
+        if let Some((at, tunnels)) = tunnels.filter(|(_, tunnels)| *tunnels > deadline) {
+            let (tunnels, deadline) = (show_time(tunnels), show_time(deadline));
+            let message =
+                format!("shutdown.tunnels: {tunnels} is longer than shutdown.deadline ({deadline})");
+            self.fault(at, message, "a longer deadline, or a shorter time for tunnels");
+        }
+        ShutdownSettings { deadline, tunnels: tunnels.map_or(deadline / 2, |(_, tunnels)| tunnels) }
     }
 
     /// Listeners, or nothing when they are missing or faulty.

@@ -65,7 +65,10 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
         root.put("access_log", access_log(log, base));
     }
     root.put("rooms", Map::default().with("max", rooms.rooms_max as u64));
-    root.put("shutdown", Map::default().with("deadline", show_time(shutdown.deadline)));
+    let shutdown = Map::default()
+        .with("deadline", show_time(shutdown.deadline))
+        .with("tunnels", show_time(shutdown.tunnels));
+    root.put("shutdown", shutdown);
     // A map of texts and numbers always has a text.
     serde_yaml::to_string(&root.0).unwrap_or_default()
 }

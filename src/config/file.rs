@@ -125,6 +125,9 @@ record! {
     ShutdownFile {
         /// From SIGTERM to the exit at the latest.
         deadline: Time<0, 3600>, default(Time::secs(10)), live;
+        /// WebSockets to nodes are closed (1001) evenly spread over this; the rest of the deadline is for those that are
+        /// slow to answer. Default: half of the deadline.
+        tunnels: Time<0, 3600>, optional, live;
     }
 }
 

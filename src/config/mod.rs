@@ -96,6 +96,11 @@ pub fn check_file(path: &Path) -> Result<Checked, Faults> {
     Ok(Checked { warnings, edges: edges.unwrap_or_default() })
 }
 
+/// Reads a duration as it stands in the file (`500ms`, `10s`, `5m`), up to a week; `None` if it is none.
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    values::parse_time(text)
+}
+
 fn understand(
     name: &str,
     text: &str,

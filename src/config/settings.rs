@@ -121,6 +121,8 @@ pub struct RoomTableSettings {
 pub struct ShutdownSettings {
     /// From SIGTERM to the exit at the latest. Default 10 s.
     pub deadline: Duration,
+    /// Tunnels are closed spread over this, at most the deadline. Default half of it.
+    pub tunnels: Duration,
 }
 
 /// A secret: `Debug` and `Display` show where it came from, never its value.

@@ -148,6 +148,11 @@ impl<const MIN: u64, const MAX: u64> Time<MIN, MAX> {
     }
 }
 
+/// Reads a duration as the file has it, up to a week.
+pub(super) fn parse_time(text: &str) -> Option<Duration> {
+    Time::<0, 604_800>::parse(text).ok().map(|time| time.0)
+}
+
 /// Writes a duration in the largest unit that fits.
 pub(super) fn show_time(time: Duration) -> String {
     let ms = time.as_millis();

@@ -28,6 +28,7 @@ use super::h2_guard::H2Guard;
 use super::proxy::{Http2, Phases, new_proxy};
 use super::stream::{ConnMeta, FrontStream, Io};
 use super::tls::{self, CertificateStatus, ClientIdentity, ListenerTls, Prepared};
+use super::tunnels::TunnelShard;
 use super::{EdgeError, Shared, h1};
 use crate::clock;
 use crate::config::settings::{ListenerLimits, ListenerSettings, Name, Settings, SiteSettings};
@@ -41,6 +42,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DESCRIPTOR_RESERVE: u64 = 128;
 /// RFC 9113 section 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Returns how many threads serve: one per core.
+pub(super) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
 
 /// The listening side of the edge.
 #[derive(Debug)]
@@ -103,7 +109,7 @@ pub(crate) struct Shard {
 impl FrontDoor {
     /// Binds everything, then starts the threads.
     pub(super) fn open(shared: &Arc<Shared>, settings: &Settings) -> Result<Self, EdgeError> {
-        let shards = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let shards = threads();
         let accepting = shared.tasks.stopping().child_token();
         let mut listeners = BTreeMap::new();
         let mut sockets: Vec<Vec<(Arc<ListenerState>, StdListener)>> =
@@ -144,9 +150,10 @@ impl FrontDoor {
                 .build()
                 .map_err(EdgeError::Thread)?;
             let (shared, open, accepting) = (shared.clone(), open.clone(), accepting.clone());
+            let tunnels = shared.tunnels.shard(index);
             std::thread::Builder::new()
                 .name(format!("edge-{index}"))
-                .spawn(move || runtime.block_on(run_shard(shared, open, accepting, sockets)))
+                .spawn(move || runtime.block_on(run_shard(shared, open, accepting, tunnels, sockets)))
                 .map_err(EdgeError::Thread)?;
         }
         let door = Self { listeners, accepting, reported: Mutex::default() };
@@ -337,13 +344,14 @@ async fn run_shard(
     shared: Arc<Shared>,
     open: Arc<OpenBound>,
     accepting: CancellationToken,
+    tunnels: Arc<TunnelShard>,
     sockets: Vec<(Arc<ListenerState>, StdListener)>,
 ) {
     let (shutdown, shutdown_watch) = watch::channel(false);
     let stopping = shared.tasks.stopping().child_token();
     let connections = TaskTracker::new();
     let shard = Arc::new(Shard {
-        proxy: Arc::new(new_proxy(&shared, &stopping, &connections)),
+        proxy: Arc::new(new_proxy(&shared, &stopping, &connections, &tunnels)),
         shutdown: shutdown_watch,
         stopping: stopping.clone(),
         open,
@@ -359,11 +367,13 @@ async fn run_shard(
             }
         }
     });
-    let tell_pingora = async {
+    let tell = async {
         stopping.cancelled().await;
+        let how = shard.shared.settings.load().shutdown.clone();
+        tunnels.stop(how.tunnels, how.deadline, clock::now());
         let _ = shutdown.send(true);
     };
-    tokio::join!(futures_util::future::join_all(loops), tell_pingora);
+    tokio::join!(futures_util::future::join_all(loops), tell);
     shard.connections.close();
     shard.connections.wait().await;
 }

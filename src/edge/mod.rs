@@ -15,16 +15,19 @@ mod front_door;
 mod h1;
 mod h2_guard;
 mod headers;
+mod pipe;
 mod proxy;
 mod resolve;
 pub mod route;
 mod stream;
 mod tls;
 mod tunnel;
+mod tunnels;
 mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -36,6 +39,10 @@ use crate::tasks::Tasks;
 use crate::telemetry::metrics::EdgeMetrics;
 use front_door::FrontDoor;
 pub use tls::{CertificateStatus, TlsError};
+pub use tunnels::{TunnelFilter, TunnelInfo};
+
+use crate::clock;
+pub use crate::wire::ws_frame::CloseCode;
 
 /// What the edge works with.
 #[derive(Clone, Debug)]
@@ -97,6 +104,8 @@ impl Edge {
             resolver: resolve::Resolver::default(),
             lacks: dial::Seldom::default(),
             log,
+            tunnels: tunnels::Tunnels::new(front_door::threads(), clock::now()),
+            ping_tag: rand::random(),
         });
         shared.log.apply(&settings);
         let door = FrontDoor::open(&shared, &settings)?;
@@ -141,6 +150,17 @@ impl Edge {
         self.shared.log.finish(deadline);
     }
 
+    /// Tells tunnels to close with `code`, at moments spread over `over` from now on; returns how many. Each lets the
+    /// frame under way pass and takes two seconds at most for its client's answer. The node is told 1001.
+    pub fn close_tunnels(&self, filter: &TunnelFilter, code: CloseCode, over: Duration) -> usize {
+        self.shared.tunnels.close(filter, code, over, clock::now())
+    }
+
+    /// Returns how many tunnels are open, and the oldest of them, at most `limit`.
+    pub fn tunnels(&self, limit: usize) -> (usize, Vec<TunnelInfo>) {
+        self.shared.tunnels.list(limit, clock::now())
+    }
+
     /// Closes the listening sockets. Connections go on.
     pub fn stop_accepting(&self) {
         self.door.stop_accepting();
@@ -158,4 +178,7 @@ struct Shared {
     /// When a lack of our own was last logged.
     lacks: dial::Seldom,
     log: access_log::AccessLog,
+    tunnels: tunnels::Tunnels,
+    /// What tells this process's pings from those of nodes and of other edges.
+    ping_tag: crate::wire::ws_ping::Tag,
 }

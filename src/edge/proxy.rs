@@ -28,6 +28,7 @@ use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
 use super::route::{Goes, Matched};
 use super::stream::{ConnMeta, FrontStream};
+use super::tunnels::TunnelShard;
 use super::upgrade::{self, Asks};
 use crate::clock;
 use crate::config::settings::{App, ListenerLimits, Name, Settings, SiteSettings};
@@ -51,6 +52,7 @@ pub(super) fn new_proxy(
     shared: &Arc<Shared>,
     stopping: &CancellationToken,
     connections: &TaskTracker,
+    tunnels: &Arc<TunnelShard>,
 ) -> HttpProxy<Phases> {
     let conf = ServerConf {
         threads: 1,
@@ -60,7 +62,12 @@ pub(super) fn new_proxy(
     };
     http_proxy(
         &Arc::new(conf),
-        Phases { shared: shared.clone(), stopping: stopping.clone(), connections: connections.clone() },
+        Phases {
+            shared: shared.clone(),
+            stopping: stopping.clone(),
+            connections: connections.clone(),
+            tunnels: tunnels.clone(),
+        },
     )
 }
 
@@ -115,6 +122,8 @@ pub(super) struct Phases {
     pub(super) stopping: CancellationToken,
     /// What the thread waits for before it ends.
     pub(super) connections: TaskTracker,
+    /// The thread's tunnels.
+    pub(super) tunnels: Arc<TunnelShard>,
 }
 
 /// What is known about one request.

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use super::headers;
 use super::proxy::{Phases, Request, for_node, front_stream_of, log_request, no_node, respond};
 use super::stream::FrontStream;
-use super::tunnel::{Greeting, Tunnel};
+use super::tunnel::{Greeting, Limits, Tunnel};
 use crate::clock;
 use crate::pool::{FailReason, Node, OpenGuard};
 use crate::rooms::{Hold, PlaceError};
@@ -137,6 +137,12 @@ impl Phases {
         let Some(client) = self.take_stream(session, ctx) else {
             return Err(Error::explain(ErrorType::InternalError, "a WebSocket without its stream"));
         };
+        let Some(site) = ctx.site.clone() else {
+            return Err(Error::explain(ErrorType::InternalError, "a request without its site"));
+        };
+        let room = ctx.room.as_ref().map(|room| room.key.clone());
+        let ticket = self.tunnels.enter(open.node().clone(), site, room, ctx.peer().ip(), clock::now());
+        tracing::debug!(tunnel = ticket.id(), "tunnel");
         let tunnel = Tunnel {
             log: ctx.log.take(),
             client,
@@ -144,9 +150,8 @@ impl Phases {
             greeting: Greeting { head: greeting, frames: answer.behind.to_vec() },
             hold,
             open,
-            idle: timeouts.tunnel_idle,
-            stopping: self.stopping.clone(),
-            stop_deadline: ctx.settings.shutdown.deadline,
+            ticket,
+            limits: Limits { idle: timeouts.tunnel_idle, ping: timeouts.tunnel_ping },
             shared: self.shared.clone(),
         };
         // Boxed once: every wrapper around a future by value would make the task larger by its size.

@@ -52,7 +52,8 @@ pub const EDGE_LOCAL_ERRORS: &str = "roomgate_edge_local_errors_total";
 pub const EDGE_TUNNELS: &str = "roomgate_edge_tunnels";
 /// Counter: WebSocket tunnels that were opened.
 pub const EDGE_TUNNELS_TOTAL: &str = "roomgate_edge_tunnels_total";
-/// Counter, label `reason` (`ended`, `idle`, `stopping`, `node_down`, `error`): tunnels by why they ended.
+/// Counter, label `reason` (`ended`, `idle`, `no_pong`, `stopping`, `told`, `node_down`, `error`): tunnels by why they
+/// ended.
 pub const EDGE_TUNNELS_CLOSED: &str = "roomgate_edge_tunnels_closed_total";
 /// Counter, label `direction` (`from_client`, `from_node`): bytes through tunnels.
 pub const EDGE_TUNNEL_BYTES: &str = "roomgate_edge_tunnel_bytes_total";

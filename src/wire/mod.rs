@@ -10,3 +10,4 @@ pub mod san;
 pub mod stun;
 pub mod ufrag;
 pub mod ws_frame;
+pub mod ws_ping;

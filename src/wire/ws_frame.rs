@@ -1,4 +1,5 @@
 //! Pure: where WebSocket frames begin and end (RFC 6455 section 5.2), and close frames.
+//! Pings of our own and their pongs are in [`super::ws_ping`].
 //!
 //! Nothing is buffered and no payload is looked at: the tracker counts, so that a close frame can be put between two
 //! frames of somebody else's stream.
@@ -54,6 +55,12 @@ impl Frames {
             at += self.step(bytes.get(at..).unwrap_or_default());
         }
         at
+    }
+
+    /// Follows bytes up to the end of a frame: of the one under way, or of the one that begins with them.
+    pub fn next_frame(&mut self, bytes: &[u8]) -> usize {
+        let first = self.step(bytes);
+        first + self.finish_frame(bytes.get(first..).unwrap_or_default())
     }
 
     /// Takes at least one byte of `bytes`, or none if there is none.
@@ -125,28 +132,49 @@ pub fn close_frame(code: CloseCode, mask: Option<[u8; 4]>) -> Vec<u8> {
     frame
 }
 
-/// Why a tunnel is closed by this edge (RFC 6455 section 7.4.1).
+/// Why a tunnel is closed by this edge (RFC 6455 section 7.4.1, and the registry of its codes), with a reason of at most
+/// 123 bytes that the peer may show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
-    /// The edge stops, or the tunnel was silent for too long.
+    /// 1001: the edge stops, or the tunnel was silent for too long.
     GoingAway(&'static str),
-    /// The node went down; a client that comes again reaches another one.
-    ServiceRestart,
+    /// 1008: this client may not be here.
+    PolicyViolation(&'static str),
+    /// 1012: the room has lost its node or moves; a client that comes again reaches the right one.
+    ServiceRestart(&'static str),
+    /// 1013: there is no room for this client now.
+    TryAgainLater(&'static str),
 }
 
 impl CloseCode {
+    /// Returns the code that an operator may close tunnels with, by its number on the wire.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Some(match number {
+            1001 => Self::GoingAway("edge leaves"),
+            1008 => Self::PolicyViolation("not allowed"),
+            1012 => Self::ServiceRestart("room moves"),
+            1013 => Self::TryAgainLater("full"),
+            _ => return None,
+        })
+    }
+
     /// The code on the wire.
     pub fn number(self) -> u16 {
         match self {
-            CloseCode::GoingAway(_) => 1001,
-            CloseCode::ServiceRestart => 1012,
+            Self::GoingAway(_) => 1001,
+            Self::PolicyViolation(_) => 1008,
+            Self::ServiceRestart(_) => 1012,
+            Self::TryAgainLater(_) => 1013,
         }
     }
 
-    fn reason(self) -> &'static str {
+    /// The reason that goes with it.
+    pub fn reason(self) -> &'static str {
         match self {
-            CloseCode::GoingAway(reason) => reason,
-            CloseCode::ServiceRestart => "node down",
+            Self::GoingAway(reason)
+            | Self::PolicyViolation(reason)
+            | Self::ServiceRestart(reason)
+            | Self::TryAgainLater(reason) => reason,
         }
     }
 }
@@ -207,10 +235,17 @@ mod tests {
 
     #[test]
     fn a_close_frame_carries_its_code() {
-        let plain = close_frame(CloseCode::ServiceRestart, None);
+        let plain = close_frame(CloseCode::ServiceRestart("node down"), None);
         assert_eq!(plain[..4], [0x88, 11, 0x03, 0xf4]);
-        let masked = close_frame(CloseCode::ServiceRestart, Some([0xff; 4]));
+        let masked = close_frame(CloseCode::ServiceRestart("node down"), Some([0xff; 4]));
         assert_eq!(masked[..8], [0x88, 0x8b, 0xff, 0xff, 0xff, 0xff, 0xfc, 0x0b]);
+    }
+
+    #[test]
+    fn the_codes_of_an_operator_are_four() {
+        let known: Vec<u16> = (0..=u16::MAX).filter(|n| CloseCode::from_number(*n).is_some()).collect();
+        assert_eq!(known, [1001, 1008, 1012, 1013]);
+        assert!(known.iter().all(|n| CloseCode::from_number(*n).map(CloseCode::number) == Some(*n)));
     }
 
     #[test]

@@ -5,22 +5,10 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use roomgate::pool::FailReason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::kit::edge_rig::{Plan, Rig, TestNode, read_answer, soon, until, websocket};
-
-const HANDSHAKE: &str = "Host: plain.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-/// Opens a tunnel by hand and returns the stream behind the 101.
-async fn raw_tunnel(rig: &Rig, path: &str) -> TcpStream {
-    let mut stream = rig.plain().await;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}").as_bytes()).await.unwrap();
-    let (head, _) = read_answer(&mut stream).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    stream
-}
+use crate::kit::edge_rig::{HANDSHAKE, Plan, Rig, TestNode, raw_tunnel, read_answer, soon, until, websocket};
 
 async fn say<S>(ws: &mut WebSocketStream<S>, text: &str) -> String
 where

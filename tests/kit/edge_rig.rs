@@ -85,6 +85,26 @@ impl TestNode {
         Self { accept, ..node }
     }
 
+    /// A node that does with each connection what the test says.
+    pub(crate) async fn raw<F>(name: &str, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connections = Arc::<AtomicUsize>::default();
+        let accepted = connections.clone();
+        let accept = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                open.spawn(serve(stream));
+            }
+        });
+        let (seen, bytes_in) = Default::default();
+        Self { name: name.to_owned(), addr, seen, connections, bytes_in, accept }
+    }
+
     /// Heads of all requests so far, bodies behind them.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
@@ -275,12 +295,21 @@ impl NodeConnection {
                 Message::Text(text) if text.as_str() == "who" => {
                     ws.send(Message::text(name.clone())).await.ok()?
                 }
+                Message::Text(text) if text.as_str() == "ping me" => {
+                    ws.send(Message::Ping("hello".into())).await.ok()?
+                }
                 Message::Text(_) | Message::Binary(_) => ws.send(message).await.ok()?,
                 Message::Close(frame) => {
                     let code = frame.map_or(0, |f| u16::from(f.code));
                     self.seen.lock().unwrap().push(format!("close {code}"));
                 }
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                Message::Ping(payload) => {
+                    self.seen.lock().unwrap().push(format!("ping {}", String::from_utf8_lossy(&payload)));
+                }
+                Message::Pong(payload) => {
+                    self.seen.lock().unwrap().push(format!("pong {}", String::from_utf8_lossy(&payload)));
+                }
+                Message::Frame(_) => {}
             }
         }
         Some(())
@@ -310,6 +339,7 @@ impl Default for Plan {
                 connect: Duration::from_secs(2),
                 response: Duration::from_secs(5),
                 tunnel_idle: Duration::from_secs(60),
+                tunnel_ping: None,
             },
             check: None,
             shutdown: Duration::from_secs(4),
@@ -383,7 +413,7 @@ pub(crate) fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
             }
         }
     }
-    settings.shutdown.deadline = plan.shutdown;
+    settings.shutdown = ShutdownSettings { deadline: plan.shutdown, tunnels: plan.shutdown / 2 };
     settings
 }
 
@@ -469,6 +499,18 @@ pub(crate) async fn read_answer<S: tokio::io::AsyncRead + Unpin>(stream: &mut S)
         (head, body)
     })
     .await
+}
+
+/// Headers of a WebSocket handshake with `plain.test`.
+pub(crate) const HANDSHAKE: &str = "Host: plain.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Opens a tunnel by hand and returns the stream behind the 101.
+pub(crate) async fn raw_tunnel(rig: &Rig, path: &str) -> TcpStream {
+    let mut stream = rig.plain().await;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}").as_bytes()).await.unwrap();
+    let (head, _) = read_answer(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    stream
 }
 
 /// Opens a WebSocket through a stream that is connected already.

@@ -169,6 +169,7 @@ fn changed(mut route: RouteFile, by: &RouteFile) -> RouteFile {
     put(&mut route.timeouts.connect, &by.timeouts.connect);
     put(&mut route.timeouts.response, &by.timeouts.response);
     put(&mut route.timeouts.tunnel_idle, &by.timeouts.tunnel_idle);
+    put(&mut route.timeouts.tunnel_ping, &by.timeouts.tunnel_ping);
     put(&mut route.body, &by.body);
     put(&mut route.retries, &by.retries);
     for (to, from) in [
@@ -517,6 +518,7 @@ fn timeouts(file: &RouteTimeoutsFile, base: &SiteTimeouts) -> SiteTimeouts {
         connect: file.connect.get().map_or(base.connect, |time| time.0),
         response: file.response.get().map_or(base.response, |time| time.0),
         tunnel_idle: file.tunnel_idle.get().map_or(base.tunnel_idle, |time| time.0),
+        tunnel_ping: file.tunnel_ping.get().map(|time| time.0).or(base.tunnel_ping),
     }
 }
 

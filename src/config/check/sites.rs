@@ -234,6 +234,11 @@ fn timeouts(site: &SiteFile, preset: Option<&SiteFile>) -> SiteTimeouts {
         connect: own_or(&own.connect, preset.map(|preset| &preset.connect)).value.0,
         response: own_or(&own.response, preset.map(|preset| &preset.response)).value.0,
         tunnel_idle: own_or(&own.tunnel_idle, preset.map(|preset| &preset.tunnel_idle)).value.0,
+        tunnel_ping: own
+            .tunnel_ping
+            .get()
+            .or_else(|| preset.and_then(|preset| preset.tunnel_ping.get()))
+            .map(|time| time.0),
     }
 }
 

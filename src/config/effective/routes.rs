@@ -91,11 +91,14 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings) -> Map {
     }
     put_edits(&mut map, "request_headers", request_headers, &rest.request_headers);
     put_edits(&mut map, "response_headers", response_headers, &rest.response_headers);
-    let timeouts = Map::default()
+    let mut own = Map::default()
         .with("connect", show_time(timeouts.connect))
         .with("response", show_time(timeouts.response))
         .with("tunnel_idle", show_time(timeouts.tunnel_idle));
-    map.put("timeouts", timeouts);
+    if let Some(ping) = timeouts.tunnel_ping {
+        own.put("tunnel_ping", show_time(ping));
+    }
+    map.put("timeouts", own);
     map.put("body", body(*body_bytes_max));
     map.put("retries", u32::from(*retries));
     map

@@ -47,11 +47,14 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
         let routes = routes.iter().map(|r| Value::from(route(r, settings)));
         map.put("routes", Value::Sequence(routes.collect()));
     }
-    let timeouts = Map::default()
+    let mut map_of_timeouts = Map::default()
         .with("connect", show_time(timeouts.connect))
         .with("response", show_time(timeouts.response))
         .with("tunnel_idle", show_time(timeouts.tunnel_idle));
-    map.put("timeouts", timeouts);
+    if let Some(ping) = timeouts.tunnel_ping {
+        map_of_timeouts.put("tunnel_ping", show_time(ping));
+    }
+    map.put("timeouts", map_of_timeouts);
     map.put("limits", Map::default().with("head", show_size(*head_bytes_max as u64)));
     map.put("access_log", *access_log);
     map

@@ -114,6 +114,9 @@ record! {
         response: Time<100, 86_400>, optional, live;
         /// A WebSocket without a byte in either direction is closed after this.
         tunnel_idle: Time<1000, 604_800>, optional, live;
+        /// A client that was silent for this long is sent a WebSocket ping, and closed when it is silent for as long
+        /// again.
+        tunnel_ping: Time<1000, 86_400>, optional, live;
     }
 }
 

@@ -90,6 +90,9 @@ record! {
         response: Time<100, 86_400>, default(Time::secs(90)), live;
         /// A WebSocket without a byte in either direction is closed after this.
         tunnel_idle: Time<1000, 604_800>, default(Time::secs(3600)), live;
+        /// A client that was silent for this long is sent a WebSocket ping, and closed when it is silent for as long
+        /// again. Without it: no pings.
+        tunnel_ping: Time<1000, 86_400>, optional, live;
     }
 }
 

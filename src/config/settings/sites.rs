@@ -129,6 +129,9 @@ pub struct SiteTimeouts {
     pub response: Duration,
     /// A tunnel without a byte in either direction is closed after this. Default 1 h.
     pub tunnel_idle: Duration,
+    /// A client that was silent for this long is sent a ping, and closed when it is silent for as long again. `None`: no
+    /// pings. Pings and their pongs do not count for `tunnel_idle`.
+    pub tunnel_ping: Option<Duration>,
 }
 
 #[cfg(test)]

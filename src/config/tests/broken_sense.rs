@@ -5,6 +5,22 @@ use super::broken::Case;
 #[rustfmt::skip]
 pub(super) const SENSE: &[Case] = &[
     Case {
+        name: "tunnels end after the process",
+        edits: &[("store: memory", "shutdown: { deadline: 5s, tunnels: 6s }")],
+        edge: None,
+        faults: &[
+            "16:37: shutdown.tunnels: 6s is longer than shutdown.deadline (5s); a longer deadline, or a shorter time for tunnels",
+        ],
+    },
+    Case {
+        name: "a ping more often than once a second",
+        edits: &[("app: jitsi, pool: shards", "app: jitsi, pool: shards, timeouts: { tunnel_ping: 100ms }")],
+        edge: None,
+        faults: &[
+            "7:75: sites.\"meet.example.com\".timeouts.tunnel_ping: \"100ms\": out of range; 1s to 1d",
+        ],
+    },
+    Case {
         name: "timeout longer than every",
         edits: &[("timeout: 1s", "timeout: 3s")],
         edge: None,

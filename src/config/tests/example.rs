@@ -257,6 +257,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("RouteTimeoutsFile", "connect", "2s"),
     ("RouteTimeoutsFile", "response", "11s"),
     ("RouteTimeoutsFile", "tunnel_idle", "11m"),
+    ("RouteTimeoutsFile", "tunnel_ping", "21s"),
     ("RespondFile", "status", "404"),
     ("RespondFile", "body", "\"other\""),
     ("RespondFile", "content_type", "text/html"),
@@ -272,6 +273,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("SiteTimeoutsFile", "connect", "4s"),
     ("SiteTimeoutsFile", "response", "91s"),
     ("SiteTimeoutsFile", "tunnel_idle", "2h"),
+    ("SiteTimeoutsFile", "tunnel_ping", "20s"),
     ("SiteLimitsFile", "head", "33KiB"),
     ("PoolFile", "embedded", "3"),
     ("NodeMap", "url", "http://127.0.0.1:9009"),
@@ -308,6 +310,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("SiteFile", "access_log", "false"),
     ("RoomsFile", "max", "1000"),
     ("ShutdownFile", "deadline", "11s"),
+    ("ShutdownFile", "tunnels", "6s"),
 ];
 
 /// Keys with one legal value.
