@@ -28,7 +28,8 @@ pub(super) async fn serve(shard: &std::sync::Arc<Shard>, mut stream: Box<FrontSt
             }
             Next::End => return Shutdown::shutdown(&mut *stream).await,
         };
-        let ahead = received.split_off(length);
+        // An empty rest would keep the whole head's memory for as long as the connection lives.
+        let ahead = if received.len() > length { received.split_off(length) } else { BytesMut::new() };
         stream.begin_request(head.framing, ahead);
         let mut session = ServerSession::new_http1(stream);
         session.set_pipelined_prefix(std::mem::take(&mut received));

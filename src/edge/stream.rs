@@ -108,7 +108,6 @@ impl Fence {
 pub(crate) struct FrontStream {
     io: Io,
     meta: Arc<ConnMeta>,
-    socket: Arc<SocketDigest>,
     /// Received, and not yet given to anybody. At most one read's worth.
     ahead: BytesMut,
     fence: Fence,
@@ -146,13 +145,9 @@ impl Io {
 
 impl FrontStream {
     pub(crate) fn new(io: Io, meta: Arc<ConnMeta>, open: OpenConnection) -> Self {
-        let socket = SocketDigest::from_raw_fd(io.tcp().as_raw_fd());
-        // Known since accept: saves Pingora a system call.
-        let _ = socket.peer_addr.set(Some(meta.peer.into()));
         Self {
             io,
             meta,
-            socket: Arc::new(socket),
             ahead: BytesMut::new(),
             fence: Fence::Open,
             out: Vec::new(),
@@ -670,8 +665,12 @@ impl GetProxyDigest for FrontStream {
 }
 
 impl GetSocketDigest for FrontStream {
+    /// Asked for once a request. Made each time: it is large, and idle connections and tunnels need none.
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(self.socket.clone())
+        let socket = SocketDigest::from_raw_fd(self.io.tcp().as_raw_fd());
+        // Known since accept: saves Pingora a system call.
+        let _ = socket.peer_addr.set(Some(self.meta.peer.into()));
+        Some(Arc::new(socket))
     }
 }
 

@@ -10,8 +10,12 @@ use crate::kit::config::{JITSI, Shards};
 use crate::kit::process::Roomgate;
 use crate::kit::{SOON, long, within};
 
-/// A connection that does nothing may cost this much, generously: the goal and the figures are in benches/README.md.
-const BYTES_MAX: u64 = 64 * 1024;
+/// What a connection that does nothing may cost: of a release build, which `ROOMGATE_BIN` names, the promise; of a debug
+/// build, whose tasks are larger, no more than shows that nothing is kept for each.
+fn bytes_max() -> u64 {
+    if std::env::var_os("ROOMGATE_BIN").is_some() { 10 * 1024 } else { 32 * 1024 }
+}
+
 const STEPS: [usize; 2] = [1000, 5000];
 
 /// Waits until the process's memory has not grown for a second.
@@ -47,7 +51,7 @@ where
         let now = settled(roomgate).await;
         let each = now.saturating_sub(base) / step as u64;
         println!("{what}: {step} idle: {each} bytes each ({base} -> {now} resident)");
-        assert!(each < BYTES_MAX, "{each} bytes for each {what}");
+        assert!(each <= bytes_max(), "{each} bytes for each {what}");
     }
 }
 
