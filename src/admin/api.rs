@@ -8,6 +8,8 @@
 //! | `GET /api/v1/status?rooms=N` | all that the status page shows |
 //! | `GET /api/v1/nodes`, `rooms?limit=N`, `config`, `media` | one part of it |
 //! | `GET /api/v1/explain?url=U&method=M` | what would become of a request now, as `roomgate explain` says it |
+//! | `GET /api/v1/tunnels?limit=N` | how many WebSockets to nodes there are, and the oldest |
+//! | `POST /api/v1/tunnels/close` | closes some of them: `{"closed": N}`, or 400 with what is wrong |
 //! | `POST /api/v1/reload` | 200 applied, 422 rejected: a [`ReloadRecord`](super::view::ReloadRecord) |
 //! | `GET /` | the status page |
 
@@ -24,9 +26,9 @@ use prometheus::{Encoder, TextEncoder};
 use serde::Serialize;
 
 use super::guard::{Ask, Guard, Refusal};
-use crate::edge::explain::Question;
-
+use super::tunnels;
 use super::view::{AdminView, ReadyView, ReloadResult, RoomsView, StatusView};
+use crate::edge::explain::Question;
 
 /// Rooms in an answer unless asked otherwise.
 const ROOMS_DEFAULT: usize = 100;
@@ -45,6 +47,8 @@ enum Route {
     Config,
     Media,
     Explain,
+    Tunnels,
+    CloseTunnels,
     Reload,
     File(&'static File),
 }
@@ -61,6 +65,8 @@ impl Route {
             "/api/v1/config" => Self::Config,
             "/api/v1/media" => Self::Media,
             "/api/v1/explain" => Self::Explain,
+            "/api/v1/tunnels" => Self::Tunnels,
+            "/api/v1/tunnels/close" => Self::CloseTunnels,
             "/api/v1/reload" => Self::Reload,
             _ => return FILES.iter().find(|file| file.path == path).map(Self::File),
         })
@@ -72,7 +78,7 @@ impl Route {
     }
 
     fn writes(self) -> bool {
-        matches!(self, Self::Reload)
+        matches!(self, Self::Reload | Self::CloseTunnels)
     }
 }
 
@@ -85,9 +91,9 @@ pub struct Answer {
     pub refused: Option<Refusal>,
 }
 
-/// Answers one request whose body has been read and dropped by the caller.
-pub async fn answer<B>(
-    request: &Request<B>,
+/// Answers one request, whose body the caller has read.
+pub async fn answer(
+    request: &Request<Bytes>,
     local: std::net::SocketAddr,
     guard: &Guard,
     view: &dyn AdminView,
@@ -117,8 +123,8 @@ pub async fn answer<B>(
     Answer { response, refused }
 }
 
-async fn serve<B>(
-    request: &Request<B>,
+async fn serve(
+    request: &Request<Bytes>,
     route: Option<Route>,
     reads: bool,
     view: &dyn AdminView,
@@ -148,6 +154,14 @@ async fn serve<B>(
             Ok(explained) => json(StatusCode::OK, &explained),
             Err(wrong) => plain(StatusCode::BAD_REQUEST, &format!("{wrong}\n")),
         },
+        Route::Tunnels => json(StatusCode::OK, &view.tunnels(limit(request, "limit"))),
+        Route::CloseTunnels => {
+            let closed = tunnels::read(request.body()).and_then(|wish| view.close_tunnels(&wish));
+            match closed {
+                Ok(closed) => json(StatusCode::OK, &serde_json::json!({ "closed": closed })),
+                Err(wrong) => plain(StatusCode::BAD_REQUEST, &format!("{wrong}\n")),
+            }
+        }
         Route::Reload => {
             let record = view.reload().await;
             let code = match record.result {

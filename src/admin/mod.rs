@@ -8,6 +8,7 @@ pub mod api;
 pub mod guard;
 pub mod rates;
 pub mod server;
+mod tunnels;
 pub mod view;
 
 pub use server::Admin;

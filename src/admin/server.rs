@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -32,7 +33,7 @@ const CONNECTIONS_MAX: usize = 128;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// From the end of a head to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest body. Nothing here needs one.
+/// Largest body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Largest request head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -195,10 +196,13 @@ async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
 
 async fn respond(request: Request<Incoming>, local: SocketAddr, shared: &Shared) -> Answer {
     let (head, body) = request.into_parts();
-    let head = Request::from_parts(head, ());
-    let answer = api::answer(&head, local, &shared.guard.load(), shared.view.as_ref()).await;
-    // Read what the client sends, within bounds, so that the connection can serve its next request.
-    let _ = timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    // Read within bounds; one that exceeds them counts as none, and hyper ends the connection.
+    let body = match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    };
+    let request = Request::from_parts(head, body);
+    let answer = api::answer(&request, local, &shared.guard.load(), shared.view.as_ref()).await;
     let class = match answer.response.status().as_u16() {
         200..=299 => "2xx",
         400..=499 => "4xx",

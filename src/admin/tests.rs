@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,7 @@ struct FakeView {
     legal: AtomicBool,
     reloads: AtomicUsize,
     rooms: usize,
+    wishes: Mutex<Vec<CloseTunnels>>,
 }
 
 impl FakeView {
@@ -35,6 +36,7 @@ impl FakeView {
             legal: AtomicBool::new(true),
             reloads: AtomicUsize::new(0),
             rooms: 250,
+            wishes: Mutex::default(),
         }
     }
 }
@@ -82,6 +84,26 @@ impl AdminView for FakeView {
 
     fn rooms_total(&self) -> usize {
         self.rooms
+    }
+
+    fn tunnels(&self, limit: usize) -> TunnelsView {
+        let room = RoomName { pool: "shards".to_owned(), scope: "*".to_owned(), key: "blue".to_owned() };
+        let tunnel = |id: usize| TunnelView {
+            id: id as u64,
+            node: "shards/s2".to_owned(),
+            room: Some(room.clone()),
+            client: "192.0.2.7".parse().unwrap(),
+            age_seconds: 3600,
+        };
+        TunnelsView { total: self.rooms, tunnels: (1..=limit.min(self.rooms)).map(tunnel).collect() }
+    }
+
+    fn close_tunnels(&self, wish: &CloseTunnels) -> Result<usize, String> {
+        if wish.code == 1000 {
+            return Err("code: 1000 is none of ours".to_owned());
+        }
+        self.wishes.lock().unwrap().push(wish.clone());
+        Ok(12)
     }
 
     fn config(&self) -> ConfigView {
@@ -258,6 +280,34 @@ async fn a_reload_tells_what_came_of_it() {
     assert_eq!(admin.ask("DELETE /api/v1/nodes", &[], "").await.0, 405);
     assert_eq!(admin.ask("GET /nothing", &[], "").await.0, 404);
     assert_eq!(admin.view.reloads.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn tunnels_are_listed_and_closed() {
+    let admin = start(&[]);
+    let list = admin.json("/api/v1/tunnels?limit=2").await;
+    assert_eq!((list["total"].as_u64(), list["tunnels"].as_array().map(Vec::len)), (Some(250), Some(2)));
+    assert_eq!((&list["tunnels"][1]["id"], &list["tunnels"][1]["room"]["key"]), (&2.into(), &"blue".into()));
+
+    let close = async |body: &str| {
+        let length = format!("Content-Length: {}", body.len());
+        let headers = ["Content-Type: application/json", length.as_str()];
+        admin.ask("POST /api/v1/tunnels/close", &headers, body).await
+    };
+    let (status, _, body) = close(r#"{"id":2,"code":1001,"over":"3s"}"#).await;
+    assert_eq!((status, body.as_str()), (200, r#"{"closed":12}"#));
+    let (status, _, body) = close(r#"{"id":2,"code":1000}"#).await;
+    assert_eq!((status, body.as_str()), (400, "code: 1000 is none of ours\n"));
+    assert_eq!(close("").await.0, 400);
+    // More than a body may have is as good as none.
+    assert_eq!(close(&" ".repeat(100_000)).await.0, 400);
+    let wish = CloseTunnels { which: WhichTunnels::Id(2), code: 1001, over: Duration::from_secs(3) };
+    assert_eq!(*admin.view.wishes.lock().unwrap(), [wish]);
+    // A page of another site cannot.
+    let form = ["Content-Type: text/plain", "Content-Length: 8"];
+    assert_eq!(admin.ask("POST /api/v1/tunnels/close", &form, r#"{"id":2}"#).await.0, 415);
+    assert_eq!(admin.ask("GET /api/v1/tunnels/close", &[], "").await.0, 405);
+    assert_eq!(admin.view.wishes.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -5,10 +5,13 @@
 //! otherwise.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use prometheus::Registry;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::edge::explain::{Explained, Question};
 
@@ -25,6 +28,14 @@ pub trait AdminView: Send + Sync + 'static {
     fn rooms(&self, limit: usize) -> Vec<RoomView>;
     /// Returns the number of placements.
     fn rooms_total(&self) -> usize;
+    /// Returns how many tunnels are open, and the oldest of them, at most `limit`.
+    fn tunnels(&self, limit: usize) -> TunnelsView;
+    /// Tells tunnels to close and returns how many were told.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that says what is wrong with the wish.
+    fn close_tunnels(&self, wish: &CloseTunnels) -> Result<usize, String>;
     /// Returns the running configuration and how it came to be.
     fn config(&self) -> ConfigView;
     /// Returns all media workers, by number.
@@ -130,6 +141,71 @@ pub struct RoomView {
     pub participants: Option<usize>,
     /// Since the placement was granted.
     pub age_seconds: u64,
+}
+
+/// Some tunnels, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TunnelsView {
+    /// All open tunnels.
+    pub total: usize,
+    /// The oldest, at most as many as asked for.
+    pub tunnels: Vec<TunnelView>,
+}
+
+/// One WebSocket to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TunnelView {
+    /// Its number; each is used once in the life of the process.
+    pub id: u64,
+    /// Its node, as `pool/name`.
+    pub node: String,
+    /// Its room, if it has one.
+    pub room: Option<RoomName>,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Since its handshake.
+    pub age_seconds: u64,
+}
+
+/// The whole name of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomName {
+    /// Its pool.
+    pub pool: String,
+    /// Scope of its key.
+    pub scope: String,
+    /// Its normalised key.
+    pub key: String,
+}
+
+/// A wish to close tunnels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseTunnels {
+    /// Which.
+    pub which: WhichTunnels,
+    /// The close code that clients are told: 1001, 1008, 1012 or 1013.
+    pub code: u16,
+    /// They are closed spread over this time from now on.
+    pub over: Duration,
+}
+
+/// Which tunnels are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhichTunnels {
+    /// Those to a node.
+    Node {
+        /// Its pool.
+        pool: String,
+        /// Its name in the pool.
+        name: String,
+    },
+    /// Those of a room.
+    Room(RoomName),
+    /// Those of clients in a network.
+    Client(IpNet),
+    /// One, by its number.
+    Id(u64),
 }
 
 /// The running configuration.

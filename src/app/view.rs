@@ -9,16 +9,16 @@ use prometheus::Registry;
 
 use super::App;
 use crate::admin::view::{
-    AdminView, CertificateView, ConfigView, HealthState, NodeView, ProcessView, ReloadCause, ReloadRecord,
-    RoomView, SelftestView, WorkerView,
+    AdminView, CertificateView, CloseTunnels, ConfigView, HealthState, NodeView, ProcessView, ReloadCause,
+    ReloadRecord, RoomName, RoomView, SelftestView, TunnelView, TunnelsView, WhichTunnels, WorkerView,
 };
 use crate::clock;
 use crate::config::settings::Name;
-use crate::edge::CertificateStatus;
 use crate::edge::explain::{Explained, Known, Question, explain};
+use crate::edge::{CertificateStatus, CloseCode, TunnelFilter};
 use crate::media::drops::DropReason;
 use crate::pool::{Node, NodeState};
-use crate::rooms::RoomKey;
+use crate::rooms::{RoomId, RoomKey};
 
 #[async_trait]
 impl AdminView for App {
@@ -66,6 +66,43 @@ impl AdminView for App {
 
     fn rooms_total(&self) -> usize {
         self.rooms.len()
+    }
+
+    fn tunnels(&self, limit: usize) -> TunnelsView {
+        let (total, tunnels) = self.edge.tunnels(limit);
+        let view = |tunnel: crate::edge::TunnelInfo| TunnelView {
+            id: tunnel.id,
+            node: format!("{}/{}", tunnel.pool, tunnel.node),
+            room: tunnel.room.map(|room| RoomName {
+                pool: room.pool.to_string(),
+                scope: room.scope.to_string(),
+                key: room.key.to_string(),
+            }),
+            client: tunnel.client,
+            age_seconds: tunnel.age.as_secs(),
+        };
+        TunnelsView { total, tunnels: tunnels.into_iter().map(view).collect() }
+    }
+
+    fn close_tunnels(&self, wish: &CloseTunnels) -> Result<usize, String> {
+        let Some(code) = CloseCode::from_number(wish.code) else {
+            return Err(format!("code: {} is not 1001, 1008, 1012 or 1013", wish.code));
+        };
+        let filter = match &wish.which {
+            WhichTunnels::Node { pool, name } => {
+                TunnelFilter::Node { pool: pool.as_str().into(), name: name.as_str().into() }
+            }
+            WhichTunnels::Room(room) => TunnelFilter::Room(RoomId {
+                pool: room.pool.as_str().into(),
+                scope: room.scope.as_str().into(),
+                key: RoomKey::new(&room.key).map_err(|error| format!("room.key: {error}"))?,
+            }),
+            WhichTunnels::Client(network) => TunnelFilter::Client(*network),
+            WhichTunnels::Id(id) => TunnelFilter::Id(*id),
+        };
+        let closed = self.edge.close_tunnels(&filter, code, wish.over);
+        tracing::info!(which = ?filter, code = wish.code, over = ?wish.over, closed, "tunnels are told to close");
+        Ok(closed)
     }
 
     fn config(&self) -> ConfigView {

@@ -179,16 +179,25 @@ impl Answer {
 
 /// One request over plain HTTP, on a connection of its own.
 pub(crate) async fn plain(address: SocketAddr, method: &str, path: &str) -> Answer {
+    plain_with(address, method, path, None).await
+}
+
+/// POST with a JSON body on a plain connection of its own.
+pub(crate) async fn plain_json(address: SocketAddr, path: &str, body: &Value) -> Answer {
+    plain_with(address, "POST", path, Some(body)).await
+}
+
+async fn plain_with(address: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Answer {
     let stream = TcpStream::connect(address).await.expect("the port is open");
     let (mut sender, driver) =
         http1::handshake(TokioIo::new(stream)).await.expect("a handshake without bytes");
     tokio::spawn(driver);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", address.to_string())
-        .body(Full::new(Bytes::new()))
-        .expect("a legal request");
+    let mut request = Request::builder().method(method).uri(path).header("host", address.to_string());
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+    let request = request.body(Full::new(body)).expect("a legal request");
     let response =
         sender.send_request(request).await.unwrap_or_else(|fault| panic!("{method} {path}: {fault}"));
     Answer::read(response).await.unwrap_or_else(|fault| panic!("{method} {path}: {fault}"))
