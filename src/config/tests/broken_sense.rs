@@ -9,7 +9,7 @@ pub(super) const SENSE: &[Case] = &[
         edits: &[("store: memory", "shutdown: { deadline: 5s, tunnels: 6s }")],
         edge: None,
         faults: &[
-            "16:37: shutdown.tunnels: 6s is longer than shutdown.deadline (5s); a longer deadline, or a shorter time for tunnels",
+            "16:36: shutdown.tunnels: 6s is longer than shutdown.deadline (5s); a longer deadline, or a shorter time for tunnels",
         ],
     },
     Case {
