@@ -54,8 +54,8 @@ async fn drain(count: usize, tunnels: Duration, deadline: Duration) {
     for socket in sockets {
         let (code, at) = within(deadline + SOON, "the end of a tunnel", socket).await.unwrap();
         assert_eq!(code, Some(1001));
-        let part = at.duration_since(begun).as_secs_f64() / tunnels.as_secs_f64() * 10.0;
-        parts[(part as usize).min(9)] += 1;
+        let part = at.duration_since(begun).as_millis() * 10 / tunnels.as_millis();
+        parts[usize::try_from(part).unwrap().min(9)] += 1;
     }
     println!("close frames in each tenth of {tunnels:?}: {parts:?}");
     // Even but for the jitter; a machine that is busy is late, so tenths are compared in halves and not to the letter.
