@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, future::try_join_all};
-use roomgate::clock;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::backend::BODIES;
 use super::load::{Client, H1, H2};
+use super::now;
 use super::servers::Server;
 
 /// One case of one server ends within this.
@@ -300,7 +300,7 @@ async fn answers<G: Get>(server: &Server, mut gets: Vec<G>, path: &str, count: u
 async fn latency<G: Get>(mut gets: Vec<G>, length: Duration) -> Result<f64, String> {
     let interval = Duration::from_secs(1) / RATE;
     let every = interval * u32::try_from(gets.len()).unwrap_or(u32::MAX);
-    let start = clock::now();
+    let start = now();
     let one = async |(number, get): (u32, &mut G)| {
         let path = format!("/small?room=r{number}");
         // Known rooms, open connections.
@@ -309,9 +309,9 @@ async fn latency<G: Get>(mut gets: Vec<G>, length: Duration) -> Result<f64, Stri
         let mut due = start + every + interval * number;
         while due < start + every + length {
             tokio::time::sleep_until(due.into()).await;
-            let asked = clock::now();
+            let asked = now();
             get.get(&path).await?;
-            took.push(clock::now().duration_since(asked));
+            took.push(now().duration_since(asked));
             due += every;
         }
         Ok::<_, String>(took)

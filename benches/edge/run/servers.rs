@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::load::Client;
 use super::measure::{self, Usage};
+use super::now;
 
 /// Host of the one site.
 pub(super) const HOST: &str = "bench.test";
@@ -170,14 +171,14 @@ impl Server {
 
     async fn answers(&mut self) -> Result<(), String> {
         let client = Client::of(self.address);
-        let started = roomgate::clock::now();
+        let started = now();
         loop {
             let fault = match client.first_answer().await {
                 Ok(()) => return Ok(()),
                 Err(fault) => fault,
             };
             let ended = self.child.try_wait().ok().flatten();
-            if ended.is_some() || roomgate::clock::now().duration_since(started) > START_MAX {
+            if ended.is_some() || now().duration_since(started) > START_MAX {
                 let log = std::fs::read_to_string(self._folder.path().join("log")).unwrap_or_default();
                 return Err(format!("{} does not serve: {fault}\n{log}", self.kind.name()));
             }
