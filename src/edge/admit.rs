@@ -49,7 +49,7 @@ impl Request {
     pub(super) fn service(&self) -> Option<&str> {
         match &self.matched.as_ref()?.route.action {
             Action::Proxy { service, .. } => service.as_deref(),
-            Action::Redirect { .. } | Action::Respond { .. } => None,
+            Action::Redirect { .. } | Action::Respond { .. } | Action::Files(_) => None,
         }
     }
 
@@ -191,6 +191,7 @@ impl Phases {
                 }
                 fixed(session, ctx, *status, body, content_type).await
             }
+            Action::Files(files) => super::files::serve(session, ctx, &route, files).await,
             // The workers take a conference's bodies themselves, with a bound of their own.
             Action::Proxy { .. }
                 if matches!(site.app, App::Conference { .. }) && Arc::ptr_eq(&route, &site.rest) =>

@@ -296,6 +296,7 @@ impl About<'_> {
         let values = self.values(room, node);
         match &self.matched.route.action {
             Action::Redirect { to, status } => format!("{status}: {}", values.expand(to, Goes::Target)),
+            Action::Files(files) => format!("answered with a file of {}", files.folder.display()),
             Action::Respond { status, as_node: None, .. } => format!("{status}: a fixed answer of this edge"),
             Action::Respond { status, as_node: Some(pool), .. } => {
                 format!("{status}: answered by this edge in the name of the room's node in {pool}")
@@ -316,7 +317,7 @@ impl About<'_> {
         let route = &*self.matched.route;
         let service = match &route.action {
             Action::Proxy { service, .. } => service.as_deref(),
-            Action::Redirect { .. } | Action::Respond { .. } => None,
+            Action::Redirect { .. } | Action::Respond { .. } | Action::Files(_) => None,
         };
         if let Some(node) = node {
             let mut labels = Vec::new();

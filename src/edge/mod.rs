@@ -11,6 +11,7 @@ mod buffers;
 mod conference;
 mod dial;
 pub mod explain;
+mod files;
 mod front_door;
 mod h1;
 mod h2_guard;

@@ -29,7 +29,7 @@ impl Matched {
         match &self.route.action {
             Action::Proxy { pool, .. } => Some(pool),
             Action::Respond { as_node, .. } => as_node.as_ref(),
-            Action::Redirect { .. } => None,
+            Action::Redirect { .. } | Action::Files(_) => None,
         }
     }
 }

@@ -21,6 +21,7 @@ mod edge_proxy;
 mod edge_tunnel;
 mod edge_tunnel_bytes;
 mod edge_tunnel_orders;
+mod files;
 mod front_door;
 mod h2_attacks;
 mod h2_limits;

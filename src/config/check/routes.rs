@@ -9,11 +9,14 @@ use super::Check;
 use super::pools::PoolKind;
 use super::sites::rule_of;
 use crate::config::fault::{Mark, known, quote};
-use crate::config::file::{BodyFile, HeaderEditsFile, RespondFile, RouteFile, RouteTimeoutsFile, SiteFile};
+use crate::config::file::{
+    BodyFile, FilesFile, HeaderEditsFile, RespondFile, RouteFile, RouteTimeoutsFile, SiteFile,
+};
 use crate::config::read::{At, Given, List, Names};
+use crate::config::secrets;
 use crate::config::settings::{
-    Action, HeaderEdits, Name, Part, PathMatch, Place, Prefer, RoomRule, RouteSettings, SiteTimeouts,
-    Template, Var, When,
+    Action, FilesSettings, HeaderEdits, Name, Part, PathMatch, Place, Prefer, RoomRule, RouteSettings,
+    SiteTimeouts, Template, Var, When,
 };
 use crate::config::values::routes::{HeaderNames, TemplateText};
 use crate::config::values::{PlaceWord, TokenName};
@@ -145,15 +148,18 @@ fn changed(mut route: RouteFile, by: &RouteFile) -> RouteFile {
     if !(by.path.is_missing() && by.prefix.is_missing() && by.regex.is_missing()) {
         (route.path, route.prefix, route.regex) = (by.path.clone(), by.prefix.clone(), by.regex.clone());
     }
-    let answers = |route: &RouteFile| !(route.redirect.is_missing() && route.respond.is_missing());
+    let answers = |route: &RouteFile| {
+        !(route.redirect.is_missing() && route.respond.is_missing() && route.files.is_missing())
+    };
     let proxies = |route: &RouteFile| {
         !(route.pool.is_missing() && route.service.is_missing() && route.node.is_missing())
     };
     if answers(by) {
         (route.pool, route.service, route.node) = (Given::No, Given::No, Given::No);
         (route.redirect, route.respond) = (by.redirect.clone(), by.respond.clone());
+        route.files = by.files.clone();
     } else if proxies(by) {
-        (route.redirect, route.respond) = (Given::No, Given::No);
+        (route.redirect, route.respond, route.files) = (Given::No, Given::No, Given::No);
         put(&mut route.pool, &by.pool);
         put(&mut route.service, &by.service);
         put(&mut route.node, &by.node);
@@ -261,7 +267,15 @@ impl RouteCheck<'_, '_> {
             PathMatch::Prefix(prefix.0.clone())
         } else if let Some(pattern) = route.regex.get() {
             let groups = pattern.0.regex().capture_names().flatten().map(str::to_owned);
-            self.groups = Some(groups.collect());
+            let groups: Vec<String> = groups.collect();
+            if let (Some(group), Some((_, regex))) =
+                (groups.iter().find(|group| Var::WORDS.contains(&group.as_str())), route.regex.full())
+            {
+                let message =
+                    format!("{}.regex: the group {{{group}}} has the name of a variable", self.place);
+                self.fault(regex.at, message, "another name");
+            }
+            self.groups = Some(groups);
             PathMatch::Regex(pattern.0.clone())
         } else {
             PathMatch::Any
@@ -278,11 +292,12 @@ impl RouteCheck<'_, '_> {
         let kinds = [
             !route.redirect.is_missing(),
             !route.respond.is_missing(),
+            !route.files.is_missing(),
             !(route.pool.is_missing() && route.service.is_missing() && route.node.is_missing()),
         ];
         if kinds.iter().filter(|given| **given).count() > 1 {
             let message = format!(
-                "{}: a route either sends on (`pool`, `service`, `node`), or redirects, or responds",
+                "{}: a route either sends on (`pool`, `service`, `node`), or redirects, or answers with files or a text",
                 self.place
             );
             self.fault(self.at, message, "keep one of them");
@@ -302,6 +317,9 @@ impl RouteCheck<'_, '_> {
         if route.status.is_given() {
             let message = format!("{}: `status` is for `redirect`", self.place);
             self.fault(route.status.at, message, "the status of a fixed answer: `respond: { status: ... }`");
+        }
+        if let Some(files) = route.files.get() {
+            return self.files(files).map(Action::Files);
         }
         if let Some(respond) = route.respond.get() {
             let RespondFile { status, body, content_type, as_node } = respond;
@@ -351,6 +369,42 @@ impl RouteCheck<'_, '_> {
             self.service(&pool, service.at, &service.value.0);
         }
         Some(Action::Proxy { pool, service: route.service.get().map(|service| service.0.clone()), node })
+    }
+
+    fn files(&mut self, files: &FilesFile) -> Option<FilesSettings> {
+        let (_, folder) = files.folder.full()?;
+        let path = secrets::resolve(self.check.base, &folder.value.0);
+        if !path.is_dir() {
+            let message = format!("{}.files.folder: {} is no folder", self.place, path.display());
+            self.fault(
+                folder.at,
+                message,
+                "make it, or name another; it is relative to the folder of this file",
+            );
+        }
+        let index = &files.index;
+        if index.value.0.contains('/') || index.value.0.starts_with('.') {
+            let message =
+                format!("{}.files.index: {} is no name of a file", self.place, quote(&index.value.0));
+            self.fault(index.at, message, "a name, such as index.html");
+        }
+        let ssi = match files.ssi.get() {
+            None => None,
+            Some(names) => {
+                let mut variables = Vec::new();
+                for (_, name, template) in names.iter() {
+                    let value = self.checked(&format!("files.ssi.{name}"), template, false);
+                    variables.extend(value.map(|value| (name.clone(), value)));
+                }
+                Some(variables)
+            }
+        };
+        Some(FilesSettings {
+            folder: path,
+            file: self.template("files.file", &files.file, false),
+            index: Name::from(index.value.0.as_str()),
+            ssi,
+        })
     }
 
     fn pool(&mut self, at: Mark, name: &Name) -> Option<()> {

@@ -1,16 +1,18 @@
 //! Routes as YAML. What the site says for all of them is not said again.
 
+use std::path::Path;
+
 use serde_yaml::Value;
 
 use super::Map;
 use super::sites::rule;
 use crate::config::settings::{
-    Action, HeaderEdits, PathMatch, Place, QueryMatch, RouteSettings, SiteSettings, Template,
+    Action, FilesSettings, HeaderEdits, PathMatch, Place, QueryMatch, RouteSettings, SiteSettings, Template,
 };
 use crate::config::values::{show_size, show_time};
 
 /// Writes one route of a site.
-pub(super) fn route(settings: &RouteSettings, site: &SiteSettings) -> Map {
+pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) -> Map {
     let RouteSettings {
         name,
         when,
@@ -54,6 +56,19 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings) -> Map {
         Action::Redirect { to, status } => {
             map.put("redirect", to.as_str());
             map.put("status", u32::from(status.as_u16()));
+        }
+        Action::Files(FilesSettings { folder, file, index, ssi }) => {
+            let mut files = Map::default().with("folder", super::show_path(folder, base));
+            if let Some(file) = file {
+                files.put("file", file.as_str());
+            }
+            files.put("index", &**index);
+            if let Some(variables) = ssi {
+                let mut ssi = Map::default();
+                variables.iter().for_each(|(name, value)| ssi.put(name, value.as_str()));
+                files.put("ssi", ssi);
+            }
+            map.put("files", files);
         }
         Action::Respond { status, body, content_type, as_node } => {
             let respond = Map::default()

@@ -44,7 +44,7 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
         map.put("client_certificate", client_map);
     }
     if !routes.is_empty() {
-        let routes = routes.iter().map(|r| Value::from(route(r, settings)));
+        let routes = routes.iter().map(|r| Value::from(route(r, settings, base)));
         map.put("routes", Value::Sequence(routes.collect()));
     }
     let mut map_of_timeouts = Map::default()

@@ -13,7 +13,7 @@ use crate::config::values::routes::{
     ContentType, HeaderNames, MethodName, PatternText, QueryTest, RouteName, RoutePath, ServiceName,
     TemplateText,
 };
-use crate::config::values::{Count, PlaceWord, PoolRef, Size, Time, TokenName};
+use crate::config::values::{Count, FilePath, Ident, PlaceWord, PoolRef, Size, Time, TokenName};
 
 record! {
     /// What the site does with some of its requests. The first route that matches decides; after all of them comes the
@@ -42,6 +42,8 @@ record! {
         redirect: TemplateText, optional, live;
         /// Status of the redirect: 301, 302, 303, 307 or 308.
         status: Count<301, 308>, default(Count(308)), live;
+        /// Answers with files of a folder.
+        files: FilesFile, optional, inside;
         /// Answers with a fixed text.
         respond: RespondFile, optional, inside;
         /// Path and query towards the node, such as "/http-bind?prefix={tenant}&{query}".
@@ -64,6 +66,21 @@ record! {
         body: BodyFile, optional, live;
         /// Further nodes that are tried when a connect failed, instead of the site's.
         retries: Count<0, 4>, optional, live;
+    }
+}
+
+record! {
+    /// Files of a folder.
+    FilesFile {
+        /// The folder. Nothing outside of it is read, wherever links point; no name that begins with a dot is either.
+        folder: FilePath, required, live;
+        /// The file in it, such as "index.html". Without it: what the path has behind `prefix`, or the whole path.
+        file: TemplateText, optional, live;
+        /// What stands for a folder.
+        index: FilePath, default(FilePath("index.html".into())), live;
+        /// Server-side includes (`include virtual`, `echo var`) with these variables. One whose groups are all empty is
+        /// empty.
+        ssi: Names<Ident, TemplateText>, optional, live;
     }
 }
 

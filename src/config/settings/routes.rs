@@ -1,5 +1,7 @@
 //! Routes: what a site does with a request. They are asked in their order, and the first that matches decides.
 
+use std::path::PathBuf;
+
 use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
@@ -126,6 +128,8 @@ pub enum Action {
         /// 301, 302, 303, 307 or 308.
         status: StatusCode,
     },
+    /// Answers with a file.
+    Files(FilesSettings),
     /// Answers with a fixed text.
     Respond {
         /// The status.
@@ -138,6 +142,19 @@ pub enum Action {
         /// `None`: nobody is asked.
         as_node: Option<Name>,
     },
+}
+
+/// Files of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesSettings {
+    /// The folder; nothing outside of it is ever read.
+    pub folder: PathBuf,
+    /// The file by its path in the folder; `None`: what the request's path has behind the route's `prefix`, or all of it.
+    pub file: Option<Template>,
+    /// What stands for a folder.
+    pub index: Name,
+    /// Server-side includes: the variables that pages may ask for. `None`: files are sent as they are.
+    pub ssi: Option<Vec<(Name, Template)>>,
 }
 
 /// What a request does for the place of its room.

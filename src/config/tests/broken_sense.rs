@@ -17,7 +17,7 @@ pub(super) const SENSE: &[Case] = &[
         edits: &[("app: jitsi, pool: shards", "app: jitsi, pool: shards, timeouts: { tunnel_ping: 100ms }")],
         edge: None,
         faults: &[
-            "7:75: sites.\"meet.example.com\".timeouts.tunnel_ping: \"100ms\": out of range; 1s to 1d",
+            "7:74: sites.\"meet.example.com\".timeouts.tunnel_ping: \"100ms\": out of range; 1s to 1d",
         ],
     },
     Case {
@@ -742,77 +742,6 @@ pub(super) const SENSE: &[Case] = &[
         edge: Some("a"),
         faults: &[
             "17:10: edges.a has no `public`, and `media.advertise` is auto; add `public`: the addresses that clients reach this edge at",
-        ],
-    },
-    Case {
-        name: "two kinds of paths in one route",
-        edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, prefix: /b, pool: shards } ]")],
-        edge: None,
-        faults: &[
-            "8:90: sites.\"api.example.com\".routes.0: only one of `path`, `prefix` and `regex`; make several routes of it",
-        ],
-    },
-    Case {
-        name: "a route that redirects and sends on",
-        edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { redirect: /b, pool: shards } ]")],
-        edge: None,
-        faults: &[
-            "8:90: sites.\"api.example.com\".routes.0: a route either sends on (`pool`, `service`, `node`), or redirects, or responds; keep one of them",
-        ],
-    },
-    Case {
-        name: "a route to a pool that is not there, and to the embedded one",
-        edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, pool: shard }, { path: /b, pool: workers } ]")],
-        edge: None,
-        faults: &[
-            "8:108: sites.\"api.example.com\".routes.0.pool: no pool is named \"shard\"; did you mean \"shards\"? known: shards, workers",
-            "8:135: sites.\"api.example.com\".routes.1.pool: \"workers\" is embedded: no route can send to it; name a pool with `nodes`",
-        ],
-    },
-    Case {
-        name: "templates with names of nothing, and before their time",
-        edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { regex: \"^/(?P<shard>.)$\", rewrite: \"/{shrd}\" }, { redirect: \"/{node}\" } ]")],
-        edge: None,
-        faults: &[
-            "8:127: sites.\"api.example.com\".routes.0.rewrite: {shrd} is neither a variable nor a group of `regex`; did you mean \"shard\"? known: shard, host, path, query, scheme, client, room, room_suffix, route, edge, region, node, node_region, node_release",
-            "8:152: sites.\"api.example.com\".routes.1.redirect: {node} is not known yet; only headers, `rewrite` and answers with `as_node` know the node",
-        ],
-    },
-    Case {
-        name: "a template whose brace is open, and a pattern that is none",
-        edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { regex: \"(\", redirect: \"/{host\" } ]")],
-        edge: None,
-        faults: &[
-            "8:99: sites.\"api.example.com\".routes.0.regex: \"(\": not a regular expression: unclosed group; a pattern of the Rust crate `regex`: no look-around and no back-references",
-            "8:114: sites.\"api.example.com\".routes.0.redirect: \"/{host\": a brace is not closed; a brace itself is written twice: \"{{\", \"}}\"",
-        ],
-    },
-    Case {
-        name: "a status that is no redirect, twice one name, a path with a query, a header of one connection",
-        edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { name: a, redirect: /x, status: 304 }, { name: a, path: \"/a?b\" }, { name: a, request_headers: { set: { Upgrade: x } } } ]")],
-        edge: None,
-        faults: &[
-            "8:123: sites.\"api.example.com\".routes.a.status: 304 is no redirect; 301, 302, 303, 307 or 308",
-            "8:130: sites.\"api.example.com\".routes.a: another route has that name; another name",
-            "8:147: sites.\"api.example.com\".routes.1.path: \"/a?b\": a path has no query; say `query: NAME` for a parameter that must be there",
-            "8:157: sites.\"api.example.com\".routes.a: another route has that name; another name",
-            "8:194: sites.\"api.example.com\".routes.2.request_headers.set: \"Upgrade\" is not for configurations to change; it speaks about one connection or frames a message",
-        ],
-    },
-    Case {
-        name: "a conference's route that says nothing",
-        edits: &[("auth: open", "auth: open, routes: [ { path: /a } ]")],
-        edge: None,
-        faults: &[
-            "9:77: sites.\"*\".routes.0: says nothing of what to do; add `pool`, `redirect` or `respond`: the conference takes all other paths",
-        ],
-    },
-    Case {
-        name: "a shard without what its preset sends to",
-        edits: &[("s1: \"http://127.0.0.1:9001\"", "s1: { host: 127.0.0.1, web: 80, prosody: 5280 }")],
-        edge: None,
-        faults: &[
-            "7:3: sites.\"meet.example.com\": the preset's routes: pools.shards.nodes.s1 has no service \"jicofo\"; add its port: `s1: { host: ..., jicofo: PORT }`",
         ],
     },
 ];
