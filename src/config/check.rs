@@ -2,6 +2,7 @@
 
 mod access_log;
 mod bind;
+mod limits;
 mod pools;
 mod routes;
 mod sites;
@@ -56,10 +57,12 @@ pub(super) fn check(file: &File, base: &Path, choice: EdgeChoice<'_>, faults: &m
     let store = match file.store.value {
         StoreWord::Memory => StoreSettings::Memory,
     };
+    let limits = check.limits();
+    let bans = check.bans();
     let access_log = check.access_log();
     let rooms = RoomTableSettings { rooms_max: file.rooms.max.value.0 as usize };
     let shutdown = check.shutdown();
-    Settings { edge, listeners, media, sites, pools, store, admin, access_log, rooms, shutdown }
+    Settings { edge, listeners, media, sites, pools, store, admin, limits, bans, access_log, rooms, shutdown }
 }
 
 impl<'a> Check<'a> {

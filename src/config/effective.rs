@@ -4,6 +4,7 @@
 //! same settings.
 
 mod access_log;
+mod limits;
 mod listeners;
 mod pools;
 mod routes;
@@ -18,14 +19,27 @@ use super::file::File;
 use super::settings::{AdminSettings, Advertise, MediaSettings, Settings, StoreSettings};
 use super::values::{show_bind, show_time};
 use access_log::access_log;
+use limits::{bans, limits};
 use listeners::listener;
 use pools::pool;
 use sites::site;
 
 /// Writes the settings of one edge, and `edges` as the file has them. `base` is the folder that paths are relative to.
 pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
-    let Settings { edge: _, listeners, media, sites, pools, store, admin, access_log: log, rooms, shutdown } =
-        settings;
+    let Settings {
+        edge: _,
+        listeners,
+        media,
+        sites,
+        pools,
+        store,
+        admin,
+        limits: edge_limits,
+        bans: rules,
+        access_log: log,
+        rooms,
+        shutdown,
+    } = settings;
     let mut root = Map::default();
     root.put("version", 1);
     if let Some(region) = file.region.get() {
@@ -61,6 +75,10 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
         },
     );
     root.put("admin", admin_map(admin));
+    root.put("limits", limits(edge_limits));
+    if !rules.is_empty() {
+        root.put("bans", bans(rules));
+    }
     if let Some(log) = log {
         root.put("access_log", access_log(log, base));
     }

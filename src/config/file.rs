@@ -4,6 +4,7 @@
 //! configuration.
 
 mod access_log;
+mod limits;
 mod listeners;
 mod pools;
 mod routes;
@@ -14,6 +15,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 pub(super) use access_log::AccessLogFile;
+pub(super) use limits::{BanRuleFile, LimitsFile, NewRoomRatesFile, RequestRatesFile, RoomConnectionsFile};
 pub(super) use listeners::{CertificateFile, ListenerFile, TicketsFile, TlsFile};
 pub(super) use pools::{CheckFile, HttpProbe, NodeFile, NodeMap, PoolFile, ServiceProbe};
 pub(super) use routes::{BodyFile, FilesFile, HeaderEditsFile, RespondFile, RouteFile, RouteTimeoutsFile};
@@ -47,6 +49,10 @@ record! {
         store: StoreWord, default(StoreWord::Memory), restart;
         /// The operator's endpoint: metrics, API and status page.
         admin: AdminFile, nested, inside;
+        /// Limits of the whole edge.
+        limits: LimitsFile, nested, inside;
+        /// Rules that ban clients for a while, by name.
+        bans: Names<Ident, BanRuleFile>, optional, inside;
         /// One line a request. Without it none is written.
         access_log: AccessLogFile, optional, inside;
         /// Bounds of the room table.

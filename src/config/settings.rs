@@ -5,6 +5,7 @@
 //! new objects and never changes old ones.
 
 mod access_log;
+mod limits;
 mod listeners;
 mod pools;
 mod routes;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use access_log::*;
 pub use ipnet::IpNet;
+pub use limits::*;
 pub use listeners::*;
 pub use pools::*;
 pub use routes::*;
@@ -47,6 +49,10 @@ pub struct Settings {
     pub store: StoreSettings,
     /// The operator's endpoint.
     pub admin: AdminSettings,
+    /// Limits of the whole edge.
+    pub limits: EdgeLimits,
+    /// Rules that ban clients for a while, by name.
+    pub bans: Vec<BanRule>,
     /// One line a request; `None` writes none.
     pub access_log: Option<AccessLogSettings>,
     /// Bounds of the room table.

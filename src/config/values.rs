@@ -99,9 +99,9 @@ macro_rules! text_value {
 
 pub(super) mod flag;
 pub(super) mod log;
-#[allow(dead_code, reason = "no key holds networks yet")]
 pub(super) mod network;
 mod nodes;
+pub(super) mod rate;
 pub(super) mod routes;
 
 pub(super) use nodes::{

@@ -90,6 +90,9 @@ impl Phases {
         ctx.conn = Some(conn);
         headers::join_cookies(session.req_header_mut());
         self.set_limits(session, listener.limits.idle_timeout);
+        if self.banned(session, ctx).await? {
+            return Ok(true);
+        }
         // Of HTTP/1 the raw head has been checked.
         if session.downstream_session.is_http2() {
             let request = session.req_header();
@@ -153,6 +156,9 @@ impl Phases {
             return respond(session, ctx, StatusCode::BAD_REQUEST, &[], &error.to_string()).await;
         }
         ctx.matched = Some(matched);
+        if self.limited(session, ctx).await? {
+            return Ok(true);
+        }
         self.act(session, ctx, &site).await
     }
 

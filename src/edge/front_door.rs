@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::h2_guard::H2Guard;
+use super::limits::Seat;
 use super::proxy::{Http2, Phases, new_proxy};
 use super::stream::{ConnMeta, FrontStream, Io};
 use super::tls::{self, CertificateStatus, ClientIdentity, ListenerTls, Prepared};
@@ -253,15 +254,17 @@ impl OpenBound {
         Self { open: AtomicUsize::new(0), open_max: open_max(limit), metrics }
     }
 
-    fn enter(self: &Arc<Self>) -> Option<OpenConnection> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.open_max {
+    /// Counts one more, unless the process has all it can have or `most`.
+    fn enter(self: &Arc<Self>, most: Option<u32>) -> Option<OpenConnection> {
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.open_max.min(most) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.metrics.connections_refused.with_label_values(&["full"]).inc();
             return None;
         }
         self.metrics.connections.inc();
         self.metrics.connections_total.inc();
-        Some(OpenConnection { bound: self.clone() })
+        Some(OpenConnection { bound: self.clone(), seat: None })
     }
 }
 
@@ -277,6 +280,32 @@ fn open_max(descriptors: Option<u64>) -> usize {
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     bound: Arc<OpenBound>,
+    /// Counts it among those of its client.
+    seat: Option<Seat>,
+}
+
+impl Shard {
+    /// Lets a connection in by its peer, or counts why it is closed at once: a refusal that the client sees beats a queue.
+    fn let_in(&self, peer: IpAddr) -> Option<OpenConnection> {
+        let peer = peer.to_canonical();
+        let refused = |why: &str| {
+            self.shared.parts.metrics.connections_refused.with_label_values(&[why]).inc();
+        };
+        if self.shared.limits.is_banned(peer) {
+            refused("banned");
+            return None;
+        }
+        let settings = self.shared.settings.load();
+        let mut open = self.open.enter(settings.limits.connections_max)?;
+        match self.shared.limits.enter(peer, &settings.limits) {
+            Ok(seat) => open.seat = seat,
+            Err(_) => {
+                refused("per_ip");
+                return None;
+            }
+        }
+        Some(open)
+    }
 }
 
 impl Drop for OpenConnection {
@@ -392,8 +421,7 @@ async fn accept_loop(
         };
         match accepted {
             Ok((tcp, peer)) => {
-                // At the bound the connection is closed at once: a refusal that the client sees beats a queue.
-                let Some(open) = shard.open.enter() else { continue };
+                let Some(open) = shard.let_in(peer.ip()) else { continue };
                 let (shard_of_it, state) = (shard.clone(), state.clone());
                 // Boxed once: every wrapper around a future by value would make the task larger by its size.
                 let connection = Box::pin(serve(shard_of_it, state, tcp, peer, open));
@@ -418,7 +446,7 @@ async fn serve(
     let (io, client) = match &state.tls {
         None => (Io::Plain(tcp), None),
         // Boxed: the handshake's state is large and gone after it.
-        Some(tls) => match Box::pin(handshake(&shard, &state, tls, tcp)).await {
+        Some(tls) => match Box::pin(handshake(&shard, &state, tls, tcp, peer.ip())).await {
             Some((stream, client)) => (Io::Tls(Box::new(stream)), client),
             None => return,
         },
@@ -439,6 +467,7 @@ async fn handshake(
     state: &ListenerState,
     tls: &ListenerTls,
     tcp: TcpStream,
+    peer: IpAddr,
 ) -> Option<(TlsStream<TcpStream>, Option<Box<ClientIdentity>>)> {
     let deadline = state.settings.load().limits.handshake_timeout;
     let result = async {
@@ -462,6 +491,12 @@ async fn handshake(
     let result = result.await;
     let metrics = &shard.shared.parts.metrics;
     metrics.handshakes.with_label_values(&[result.as_ref().err().unwrap_or(&"ok")]).inc();
+    // Who connects and goes away again is a check of a load balancer more often than a scanner; who does not trust our
+    // certificate is a client of ours.
+    if result.as_ref().is_err_and(|why| !matches!(*why, "closed" | "alert")) {
+        let settings = shard.shared.settings.load();
+        shard.shared.limits.handshake_failed(&settings, peer.to_canonical());
+    }
     if let Ok((stream, _)) = &result
         && stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     {
@@ -510,12 +545,13 @@ mod tests {
     fn at_the_bound_a_connection_is_refused_and_counted() {
         let metrics = Metrics::new().edge;
         let bound = Arc::new(OpenBound { open: AtomicUsize::new(0), open_max: 2, metrics: metrics.clone() });
-        let first = bound.enter();
-        let second = bound.enter();
-        assert!(first.is_some() && second.is_some() && bound.enter().is_none());
+        let enter = || bound.enter(None);
+        let (first, second) = (enter(), enter());
+        assert!(first.is_some() && second.is_some() && enter().is_none());
         assert_eq!(metrics.connections_refused.with_label_values(&["full"]).get(), 1);
         drop(first);
-        assert!(bound.enter().is_some());
+        assert!(bound.enter(Some(1)).is_none(), "the operator's own bound");
+        assert!(bound.enter(Some(2)).is_some());
         drop(second);
         assert_eq!(metrics.connections.get(), 0);
     }

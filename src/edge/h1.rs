@@ -23,6 +23,8 @@ pub(super) async fn serve(shard: &std::sync::Arc<Shard>, mut stream: Box<FrontSt
             Next::Refused(refusal) => {
                 shard.shared.parts.metrics.heads_refused.with_label_values(&[refusal.as_str()]).inc();
                 shard.shared.parts.metrics.requests.count(refusal.status());
+                let client = stream.meta().peer.ip();
+                shard.shared.limits.answered(&shard.shared.settings.load(), client, refusal.status());
                 shard.shared.log.refused(&shard.shared.settings.load(), stream.meta(), refusal);
                 return Box::pin(refuse(stream, refusal)).await;
             }

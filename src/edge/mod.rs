@@ -16,6 +16,7 @@ mod front_door;
 mod h1;
 mod h2_guard;
 mod headers;
+mod limits;
 mod pipe;
 mod proxy;
 mod resolve;
@@ -32,13 +33,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::config::settings::Settings;
+use crate::config::settings::{IpNet, Settings};
 use crate::pool::Pools;
 use crate::rooms::Rooms;
 use crate::sfu::Sfu;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::EdgeMetrics;
 use front_door::FrontDoor;
+pub use limits::BanView;
 pub use tls::{CertificateStatus, TlsError};
 pub use tunnels::{TunnelFilter, TunnelInfo};
 
@@ -97,6 +99,7 @@ impl Edge {
     /// # Errors
     /// An address, a certificate or a thread cannot be had; nothing listens then.
     pub fn start(parts: EdgeParts, settings: Arc<Settings>, tasks: Tasks) -> Result<Self, EdgeError> {
+        let limits = limits::Limits::new(parts.metrics.limits.clone());
         let log = access_log::AccessLog::new(parts.metrics.access_log.clone());
         let shared = Arc::new(Shared {
             settings: ArcSwap::new(settings.clone()),
@@ -107,6 +110,7 @@ impl Edge {
             log,
             tunnels: tunnels::Tunnels::new(front_door::threads(), clock::now()),
             ping_tag: rand::random(),
+            limits: Arc::new(limits),
         });
         shared.log.apply(&settings);
         let door = FrontDoor::open(&shared, &settings)?;
@@ -141,13 +145,29 @@ impl Edge {
         self.door.local_addr(listener)
     }
 
+    /// Bans a network for a while; the same network again takes the new time. False: the table is full of bans that last
+    /// longer.
+    pub fn ban(&self, network: IpNet, reason: &str, lasts: Duration) -> bool {
+        self.shared.limits.ban(network, reason, lasts)
+    }
+
+    /// Ends a ban. False: there is none of exactly this network.
+    pub fn unban(&self, network: IpNet) -> bool {
+        self.shared.limits.unban(network)
+    }
+
+    /// Returns all bans, the one that ends first in front.
+    pub fn bans(&self) -> Vec<BanView> {
+        self.shared.limits.bans()
+    }
+
     /// Opens the access log by its name: the file has been renamed.
     pub fn reopen_logs(&self) {
         self.shared.log.reopen();
     }
 
     /// Writes what waits for the access log, at most for so long. Nothing is written after it. Blocks.
-    pub fn finish_logs(&self, deadline: std::time::Duration) {
+    pub fn finish_logs(&self, deadline: Duration) {
         self.shared.log.finish(deadline);
     }
 
@@ -182,4 +202,5 @@ struct Shared {
     tunnels: tunnels::Tunnels,
     /// What tells this process's pings from those of nodes and of other edges.
     ping_tag: crate::wire::ws_ping::Tag,
+    limits: Arc<limits::Limits>,
 }

@@ -26,6 +26,7 @@ use super::Shared;
 use super::access_log;
 use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
+use super::limits;
 use super::route::{Goes, Matched};
 use super::stream::{ConnMeta, FrontStream};
 use super::tunnels::TunnelShard;
@@ -154,6 +155,8 @@ pub(super) struct Request {
     pub(super) id: Box<str>,
     /// From the request to the head of the node's answer; `None` until it is there.
     pub(super) head_took: Option<Duration>,
+    /// Counts a WebSocket among those of its room.
+    pub(super) seat: Option<limits::Seat>,
     /// The access log's line of a WebSocket, on its way to whoever carries it.
     pub(super) log: Option<Box<access_log::Pending>>,
     /// The connection has left Pingora: nothing of the session may be asked any more.
@@ -271,6 +274,7 @@ impl ProxyHttp for Phases {
             status: 0,
             id: access_log::new_id(),
             head_took: None,
+            seat: None,
             log: None,
             taken: false,
         })
@@ -439,6 +443,7 @@ impl ProxyHttp for Phases {
         self.shared.parts.metrics.requests.count(ctx.status);
         log_request(session.req_header(), error, ctx);
         self.shared.log.request(session, ctx);
+        self.shared.limits.answered(&ctx.settings, ctx.peer().ip(), ctx.status);
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, _error: &Error) -> bool {

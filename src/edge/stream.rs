@@ -35,6 +35,7 @@ use tokio_rustls::server::TlsStream;
 use super::buffers;
 use super::front_door::{ListenerState, OpenConnection};
 use super::h2_guard::{Flood, H2Guard};
+use super::limits::Seat;
 use super::tls::ClientIdentity;
 use crate::clock;
 use crate::wire::http_body::Chunks;
@@ -131,6 +132,8 @@ pub(crate) struct FrontStream {
     /// Bounds the step of closing that is under way.
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     _open: OpenConnection,
+    /// Of a WebSocket in its room.
+    seat: Option<Seat>,
 }
 
 impl Io {
@@ -162,6 +165,7 @@ impl FrontStream {
             watch: None,
             timer: None,
             _open: open,
+            seat: None,
         }
     }
 
@@ -255,7 +259,9 @@ impl FrontStream {
     }
 
     /// Takes the fence and the cork away: from here the stream belongs to a tunnel.
-    pub(crate) fn become_tunnel(&mut self) {
+    /// `seat` counts it among those of its room.
+    pub(crate) fn become_tunnel(&mut self, seat: Option<Seat>) {
+        self.seat = seat;
         self.fence = Fence::Open;
         self.cork = Cork::Off;
     }

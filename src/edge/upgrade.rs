@@ -218,7 +218,7 @@ impl Phases {
             return None;
         };
         let mut stream = h1.into_inner().into_any().downcast::<FrontStream>().ok()?;
-        stream.become_tunnel();
+        stream.become_tunnel(ctx.seat.take());
         Some(stream)
     }
 }

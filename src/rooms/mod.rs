@@ -108,6 +108,12 @@ impl Rooms {
         shared.place(&mut table, hash, room, wish, now).map(|placed| placed.seat.node)
     }
 
+    /// Tells whether a room has a place now; does not touch it.
+    pub fn is_placed(&self, room: &RoomId) -> bool {
+        let hash = self.shared.hash(room);
+        self.shared.shard(hash).lock().seat(hash).is_some()
+    }
+
     /// Places a room and holds it: while the [`Hold`] lives, the room keeps its place.
     ///
     /// # Errors

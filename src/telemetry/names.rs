@@ -21,7 +21,7 @@ pub const CONFIG_LAST_RELOAD_OK: &str = "roomgate_config_last_reload_success";
 pub const EDGE_CONNECTIONS: &str = "roomgate_edge_connections";
 /// Counter: client connections that were accepted.
 pub const EDGE_CONNECTIONS_TOTAL: &str = "roomgate_edge_connections_total";
-/// Counter, label `reason` (`full`): client connections that were closed at once.
+/// Counter, label `reason` (`full`, `per_ip`, `banned`): client connections that were closed at once.
 pub const EDGE_CONNECTIONS_REFUSED: &str = "roomgate_edge_connections_refused_total";
 /// Counter: failures of accept itself, such as missing descriptors.
 pub const EDGE_ACCEPT_ERRORS: &str = "roomgate_edge_accept_errors_total";
@@ -57,6 +57,18 @@ pub const EDGE_TUNNELS_TOTAL: &str = "roomgate_edge_tunnels_total";
 pub const EDGE_TUNNELS_CLOSED: &str = "roomgate_edge_tunnels_closed_total";
 /// Counter, label `direction` (`from_client`, `from_node`): bytes through tunnels.
 pub const EDGE_TUNNEL_BYTES: &str = "roomgate_edge_tunnel_bytes_total";
+
+// --- limits ---
+/// Counter, labels `limit` (`connections_per_ip`, `requests_per_ip`, `requests_per_room`, `requests_total`,
+/// `new_rooms_per_ip`, `new_rooms_total`, `connections_per_room`, `bans`, `banned`, `denied`), `action` (`refused`,
+/// `dry_run`): connections and requests beyond a limit.
+pub const EDGE_LIMITED: &str = "roomgate_edge_limited_total";
+/// Counter, label `table` (`rates`, `connections`): what was let through unlimited because a table was full.
+pub const EDGE_LIMIT_TABLE_FULL: &str = "roomgate_edge_limit_table_full_total";
+/// Gauge: bans in force.
+pub const EDGE_BANS: &str = "roomgate_edge_bans";
+/// Counter, label `by` (`rule`, `api`): bans that were added.
+pub const EDGE_BANS_ADDED: &str = "roomgate_edge_bans_added_total";
 
 // --- access log ---
 /// Counter: lines of the access log that were written.

@@ -28,6 +28,7 @@ mod h2_limits;
 mod health;
 mod jitsi_preset;
 mod kit_media;
+mod limits;
 mod malformed;
 mod media_datagrams;
 mod media_workers;

@@ -53,6 +53,8 @@ impl<'a> Check<'a> {
         let room = self.room_rules(&path, site, preset);
         self.head_limits(&path, site);
         let client_certificate = self.client_certificate(&path, &site.client_certificate);
+        let limits = self.site_limits(&path, site);
+        let networks = self.network_rules(&path, site);
         let pool = site.pool.get()?.0.clone();
         let base = Base {
             pool: (preset != Some(AppWord::Conference)).then(|| pool.clone()),
@@ -86,6 +88,8 @@ impl<'a> Check<'a> {
             rest,
             head_bytes_max: usize::try_from(site.limits.head.value.0).unwrap_or(usize::MAX),
             client_certificate,
+            limits,
+            networks,
             access_log: site.access_log.value.0,
         })
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_yaml::Value;
 
+use super::limits::{put_networks, put_request_limits};
 use super::routes::{body, put_edits, route};
 use super::{Map, show_path};
 use crate::config::settings::{
@@ -12,8 +13,18 @@ use crate::config::settings::{
 use crate::config::values::{show_size, show_time};
 
 pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
-    let SiteSettings { name: _, pool, app, routes, rest, head_bytes_max, client_certificate, access_log } =
-        settings;
+    let SiteSettings {
+        name: _,
+        pool,
+        app,
+        routes,
+        rest,
+        head_bytes_max,
+        client_certificate,
+        limits,
+        networks,
+        access_log,
+    } = settings;
     let RouteSettings { room, timeouts, .. } = &**rest;
     let mut map = Map::default();
     match app {
@@ -55,7 +66,11 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
         map_of_timeouts.put("tunnel_ping", show_time(ping));
     }
     map.put("timeouts", map_of_timeouts);
-    map.put("limits", Map::default().with("head", show_size(*head_bytes_max as u64)));
+    let mut all = Map::default().with("head", show_size(*head_bytes_max as u64));
+    put_request_limits(&mut all, limits);
+    map.put("limits", all);
+    put_networks(&mut map, "allow", &networks.allow);
+    put_networks(&mut map, "deny", &networks.deny);
     map.put("access_log", *access_log);
     map
 }

@@ -2,6 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::limits::{NewRoomRatesFile, RequestRatesFile, RoomConnectionsFile};
 use super::routes::{BodyFile, HeaderEditsFile, RouteFile};
 use super::{SecretRef, word};
 use crate::config::fault::quote;
@@ -10,6 +11,7 @@ use crate::config::read::{
 };
 use crate::config::tree::{Kind, Node};
 use crate::config::values::flag::Flag;
+use crate::config::values::network::Network;
 use crate::config::values::{
     AppWord, ClientModeWord, Count, FilePath, PathWord, PoolRef, QueryName, Size, Time, TokenName,
 };
@@ -40,8 +42,12 @@ record! {
         retries: Count<0, 4>, default(Count(1)), live;
         /// Deadlines towards nodes.
         timeouts: SiteTimeoutsFile, nested, inside;
-        /// Sizes of requests.
+        /// Sizes of requests, and how many may come.
         limits: SiteLimitsFile, nested, inside;
+        /// Only these networks may ask; others get 403.
+        allow: List<Network>, optional, live;
+        /// These networks get 403, also if they are allowed.
+        deny: List<Network>, optional, live;
         /// Whether its requests are in the access log, if there is one.
         access_log: Flag, default(Flag(true)), live;
     }
@@ -97,10 +103,20 @@ record! {
 }
 
 record! {
-    /// Sizes of requests.
+    /// Sizes of requests, and how many may come. Rates are off unless they are set.
     SiteLimitsFile {
         /// Largest request head; a longer one gets 431. The listener's limit comes first.
         head: Size<1024, 1_048_576>, default(Size(32 << 10)), live;
+        /// How many requests may come.
+        requests: RequestRatesFile, nested, inside;
+        /// How many rooms may open.
+        new_rooms: NewRoomRatesFile, nested, inside;
+        /// How many WebSockets may be open.
+        connections: RoomConnectionsFile, nested, inside;
+        /// Networks to which these rates and numbers do not apply.
+        exempt: List<Network>, optional, live;
+        /// true: what is beyond them is counted and let through.
+        dry_run: Flag, default(Flag(false)), live;
     }
 }
 

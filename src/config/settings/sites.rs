@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ClientCertificateSettings, Name, RouteSettings, Secret};
+use super::{ClientCertificateSettings, Name, NetworkRules, RequestLimits, RouteSettings, Secret};
 
 /// Sites by host name: exact names first, then the longest that begins with `*.`, then `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,10 @@ pub struct SiteSettings {
     pub head_bytes_max: usize,
     /// Whom it lets in by certificate; `None` asks for none.
     pub client_certificate: Option<ClientCertificateSettings>,
+    /// Limits of its requests.
+    pub limits: RequestLimits,
+    /// Who may ask at all.
+    pub networks: NetworkRules,
     /// Whether its requests are in the access log, if there is one.
     pub access_log: bool,
 }

@@ -38,6 +38,50 @@ pub(super) const LIMITS: &[Case] = &[
         ],
     },
     Case {
+        name: "rates that are none and bursts of nothing",
+        edits: &[(
+            "app: jitsi, pool: shards",
+            "app: jitsi, pool: shards, limits: { requests: { per_ip: 60, burst: 0, room_burst: 5 }, new_rooms: { total: 2/d } }",
+        )],
+        edge: None,
+        faults: &[
+            "7:79: sites.\"meet.example.com\".limits.requests.per_ip: \"60\": not a rate; write \"60/s\", \"60/m\" or \"60/h\"",
+            "7:90: sites.\"meet.example.com\".limits.requests.burst: \"0\": out of range; 1 to 1000000",
+            "7:93: sites.\"meet.example.com\".limits.requests.room_burst: there is no `per_room`; add `per_room: \"60/s\"`, or remove it",
+            "7:130: sites.\"meet.example.com\".limits.new_rooms.total: \"2/d\": not a rate; a whole number and /s, /m or /h: \"60/s\", \"10/m\"",
+        ],
+    },
+    Case {
+        name: "networks that are none",
+        edits: &[("app: jitsi, pool: shards", "app: jitsi, pool: shards, allow: [], deny: [10.1.2.3/8, localhost]")],
+        edge: None,
+        faults: &[
+            "7:49: sites.\"meet.example.com\".allow: no network, so it is not clear who may ask; name networks, or remove it: everybody may",
+            "7:67: sites.\"meet.example.com\".deny.0: \"10.1.2.3/8\": an address within a network; write \"10.0.0.0/8\"",
+            "7:79: sites.\"meet.example.com\".deny.1: \"localhost\": not a network; \"10.0.0.0/8\", \"2001:db8::/32\", or one address: \"192.0.2.7\"",
+        ],
+    },
+    Case {
+        name: "connections that are not bounded",
+        edits: &[("store: memory", "store: memory\nlimits: { connections: { total: all, per_ip: 0 } }")],
+        edge: None,
+        faults: &[
+            "17:33: limits.connections.total: \"all\" is not a number of connections; `auto`, or 1 to 10000000",
+            "17:46: limits.connections.per_ip: \"0\": out of range; 1 to 1000000",
+        ],
+    },
+    Case {
+        name: "bans for nothing, and bans for ever",
+        edits: &[("store: memory", "store: memory\nbans: { a: { count: 50, within: 1m, lasts: 10m }, b: { statuses: [200, 404], count: 3, within: 1m } }")],
+        edge: None,
+        faults: &[
+            "17:9: bans.a: nothing counts; add `statuses: [401, 403, 404, 429]` or `handshake_failures: true`",
+            "17:51: bans.b has no `lasts`; add `lasts`",
+            "17:67: bans.b.statuses.0: \"200\": out of range; 400 to 599",
+            "17:85: bans.b.count: \"3\": out of range; 5 to 100000",
+        ],
+    },
+    Case {
         name: "access log of a site that is neither on nor off",
         edits: &[("app: jitsi, pool: shards", "app: jitsi, pool: shards, access_log: off")],
         edge: None,

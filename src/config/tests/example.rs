@@ -178,6 +178,15 @@ fn the_example_loads_and_its_defaults_are_those_of_the_code() {
     let mut expected = short.settings;
     expected.edge = full.settings.edge.clone();
     expected.media.as_mut().unwrap().key = full.settings.media.as_ref().unwrap().key.clone();
+    expected.limits = full.settings.limits.clone();
+    expected.bans = full.settings.bans.clone();
+    assert!(expected.bans.len() == 1 && !expected.limits.exempt.is_empty());
+    let meet =
+        |settings: &crate::config::settings::Settings| settings.sites.exact["meet.example.com"].clone();
+    let site = std::sync::Arc::make_mut(expected.sites.exact.get_mut("meet.example.com").unwrap());
+    site.limits = meet(&full.settings).limits.clone();
+    site.networks = meet(&full.settings).networks.clone();
+    assert!(site.limits.requests_total.is_some() && !site.networks.deny.is_empty());
     expected.access_log = full.settings.access_log.clone();
     let https = std::sync::Arc::make_mut(expected.listeners.get_mut("https").unwrap());
     https.tls.clone_from(&full.settings.listeners["https"].tls);
@@ -306,6 +315,32 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("StickyFile", "linger", "6m"),
     ("AdminFile", "bind", "[\"127.0.0.1:9181\"]"),
     ("AdminFile", "tokens", "{ ops: \"file:ops-other.token\" }"),
+    ("RequestRatesFile", "per_ip", "\"61/s\""),
+    ("RequestRatesFile", "burst", "201"),
+    ("RequestRatesFile", "per_room", "\"10/m\""),
+    ("RequestRatesFile", "room_burst", "1001"),
+    ("RequestRatesFile", "total", "\"100/h\""),
+    ("RequestRatesFile", "total_burst", "-"),
+    ("NewRoomRatesFile", "per_ip", "\"3/s\""),
+    ("NewRoomRatesFile", "burst", "21"),
+    ("NewRoomRatesFile", "total", "\"51/s\""),
+    ("NewRoomRatesFile", "total_burst", "201"),
+    ("RoomConnectionsFile", "per_room", "-"),
+    ("SiteLimitsFile", "exempt", "-"),
+    ("SiteLimitsFile", "dry_run", "true"),
+    ("SiteFile", "allow", "-"),
+    ("SiteFile", "deny", "[192.0.2.7]"),
+    ("ConnectionLimitsFile", "total", "1000"),
+    ("ConnectionLimitsFile", "per_ip", "1000"),
+    ("LimitsFile", "exempt", "-"),
+    ("LimitsFile", "dry_run", "true"),
+    ("BanRuleFile", "statuses", "[404]"),
+    ("BanRuleFile", "handshake_failures", "true"),
+    ("BanRuleFile", "count", "51"),
+    ("BanRuleFile", "within", "61s"),
+    ("BanRuleFile", "lasts", "11m"),
+    ("BanRuleFile", "exempt", "-"),
+    ("BanRuleFile", "dry_run", "true"),
     ("AccessLogFile", "path", "stdout"),
     ("AccessLogFile", "format", "combined"),
     ("AccessLogFile", "ip", "hashed"),

@@ -3,6 +3,7 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::access_log::AccessLogMetrics;
+use super::limits::LimitMetrics;
 use super::{add, counter, counter_vec, gauge, gauge_vec};
 use crate::telemetry::names;
 
@@ -49,6 +50,8 @@ pub struct EdgeMetrics {
     pub tunnel_bytes_from_client: IntCounter,
     /// Bytes from nodes through tunnels.
     pub tunnel_bytes_from_node: IntCounter,
+    /// Limits and bans.
+    pub limits: LimitMetrics,
     /// The access log.
     pub access_log: AccessLogMetrics,
 }
@@ -151,6 +154,7 @@ impl EdgeMetrics {
                 &["reason"],
             ),
             tunnel_bytes_from_client: bytes.with_label_values(&["from_client"]),
+            limits: LimitMetrics::register(registry),
             access_log: AccessLogMetrics::register(registry),
             tunnel_bytes_from_node: bytes.with_label_values(&["from_node"]),
         }
