@@ -1,9 +1,50 @@
-//! Files with faults in what guards and records traffic: the access log, limits, bans.
+//! Files with faults in what bounds, guards and records traffic: sizes and times of connections, the access log, bans.
 
 use super::broken::Case;
 
 #[rustfmt::skip]
 pub(super) const LIMITS: &[Case] = &[
+    Case {
+        name: "tunnels end after the process",
+        edits: &[("store: memory", "shutdown: { deadline: 5s, tunnels: 6s }")],
+        edge: None,
+        faults: &[
+            "16:36: shutdown.tunnels: 6s is longer than shutdown.deadline (5s); a longer deadline, or a shorter time for tunnels",
+        ],
+    },
+    Case {
+        name: "a ping more often than once a second",
+        edits: &[("app: jitsi, pool: shards", "app: jitsi, pool: shards, timeouts: { tunnel_ping: 100ms }")],
+        edge: None,
+        faults: &[
+            "7:74: sites.\"meet.example.com\".timeouts.tunnel_ping: \"100ms\": out of range; 1s to 1d",
+        ],
+    },
+    Case {
+        name: "size without a unit",
+        edits: &[("redirect: https", "redirect: https, limits: { head: 65536 }")],
+        edge: None,
+        faults: &[
+            "4:62: listeners.http.limits.head: \"65536\": a size without a unit; write \"64KiB\": a whole number and B, KiB, MiB or GiB",
+        ],
+    },
+    Case {
+        name: "size with an odd unit",
+        edits: &[("redirect: https", "redirect: https, limits: { head: 64kb }")],
+        edge: None,
+        faults: &[
+            "4:62: listeners.http.limits.head: \"64kb\": not a size; did you mean \"64KiB\"? a whole number and B, KiB, MiB or GiB",
+        ],
+    },
+    Case {
+        name: "HTTP/2 budgets out of range",
+        edits: &[("redirect: https", "redirect: https, limits: { streams: 0, resets: 9 }")],
+        edge: None,
+        faults: &[
+            "4:65: listeners.http.limits.streams: \"0\": out of range; 1 to 1000",
+            "4:76: listeners.http.limits.resets: \"9\": out of range; 10 to 100000",
+        ],
+    },
     Case {
         name: "access log in a folder that is not there",
         edits: &[("store: memory", "store: memory\naccess_log: { path: none/access.log }")],

@@ -5,52 +5,11 @@ use super::broken::Case;
 #[rustfmt::skip]
 pub(super) const SENSE: &[Case] = &[
     Case {
-        name: "tunnels end after the process",
-        edits: &[("store: memory", "shutdown: { deadline: 5s, tunnels: 6s }")],
-        edge: None,
-        faults: &[
-            "16:36: shutdown.tunnels: 6s is longer than shutdown.deadline (5s); a longer deadline, or a shorter time for tunnels",
-        ],
-    },
-    Case {
-        name: "a ping more often than once a second",
-        edits: &[("app: jitsi, pool: shards", "app: jitsi, pool: shards, timeouts: { tunnel_ping: 100ms }")],
-        edge: None,
-        faults: &[
-            "7:74: sites.\"meet.example.com\".timeouts.tunnel_ping: \"100ms\": out of range; 1s to 1d",
-        ],
-    },
-    Case {
         name: "timeout longer than every",
         edits: &[("timeout: 1s", "timeout: 3s")],
         edge: None,
         faults: &[
             "13:55: pools.shards.check: timeout (3s) is longer than every (2s); a check ends before the next one begins: at most `every`, better half of it",
-        ],
-    },
-    Case {
-        name: "size without a unit",
-        edits: &[("redirect: https", "redirect: https, limits: { head: 65536 }")],
-        edge: None,
-        faults: &[
-            "4:62: listeners.http.limits.head: \"65536\": a size without a unit; write \"64KiB\": a whole number and B, KiB, MiB or GiB",
-        ],
-    },
-    Case {
-        name: "size with an odd unit",
-        edits: &[("redirect: https", "redirect: https, limits: { head: 64kb }")],
-        edge: None,
-        faults: &[
-            "4:62: listeners.http.limits.head: \"64kb\": not a size; did you mean \"64KiB\"? a whole number and B, KiB, MiB or GiB",
-        ],
-    },
-    Case {
-        name: "HTTP/2 budgets out of range",
-        edits: &[("redirect: https", "redirect: https, limits: { streams: 0, resets: 9 }")],
-        edge: None,
-        faults: &[
-            "4:65: listeners.http.limits.streams: \"0\": out of range; 1 to 1000",
-            "4:76: listeners.http.limits.resets: \"9\": out of range; 10 to 100000",
         ],
     },
     Case {
