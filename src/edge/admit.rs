@@ -10,11 +10,12 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
 use super::acme;
+use super::compress;
 use super::headers;
 use super::proxy::{Phases, Request, connection_of, no_node, respond, write_whole};
 use super::route::{self, Goes, Matched, Values};
 use crate::config::settings::{
-    Action, App, Name, Place, Prefer, RoomRule, RouteSettings, SiteSettings, Template,
+    Action, App, ErrorPage, Name, Place, Prefer, RoomRule, RouteSettings, SiteSettings, Template,
 };
 use crate::pool::{Pool, Wish};
 use crate::rooms::{KeyError, RequestView, RoomId, RoomKey, room_of};
@@ -68,6 +69,38 @@ impl Request {
     pub(super) fn placed_room(&self) -> Option<&RoomId> {
         let place = self.matched.as_ref().map(|matched| matched.route.place);
         self.room.as_ref().filter(|_| place == Some(Place::Always))
+    }
+
+    /// The own page that the route has for an answer that is an error.
+    pub(super) fn error_page(&self, status: StatusCode) -> Option<ErrorPage> {
+        self.matched.as_ref()?.route.error_pages.get(&status.as_u16()).cloned()
+    }
+
+    /// Puts an own page in place of what a node answers, if the route has one. An answer that may be without a body
+    /// stays as it is.
+    pub(super) fn begin_error_page(
+        &mut self,
+        request: &RequestHeader,
+        response: &mut ResponseHeader,
+    ) -> pingora::Result<()> {
+        let length = response.headers.get(header::CONTENT_LENGTH);
+        let has_body = response.headers.contains_key(header::TRANSFER_ENCODING)
+            || length.is_some_and(|length| length != "0");
+        let Some(page) = self.error_page(response.status).filter(|_| has_body) else { return Ok(()) };
+        for name in [
+            header::CONTENT_ENCODING,
+            header::TRANSFER_ENCODING,
+            header::ETAG,
+            header::LAST_MODIFIED,
+            header::CONTENT_RANGE,
+        ] {
+            response.remove_header(&name);
+        }
+        response.insert_header(header::CONTENT_TYPE, &*page.content_type)?;
+        response.insert_header(header::CONTENT_LENGTH, page.body.len().to_string())?;
+        self.replaces_body = request.method != Method::HEAD;
+        self.page_left = Some(page.body);
+        Ok(())
     }
 
     /// Makes the changes of an answer's headers that the route asks for.
@@ -159,6 +192,7 @@ impl Phases {
         if self.limited(session, ctx).await? {
             return Ok(true);
         }
+        compress::prepare(session, ctx);
         self.act(session, ctx, &site).await
     }
 

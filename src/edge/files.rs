@@ -296,6 +296,7 @@ async fn send(session: &mut Session, ctx: &mut Request, opened: Opened) -> pingo
         response.insert_header(header::CONTENT_RANGE, range)?;
     }
     ctx.edit_response(session.req_header(), &mut response);
+    super::compress::reconsider(session, ctx, &response);
     ctx.status = status.as_u16();
     let without_body = count == 0 || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(response), without_body).await?;

@@ -8,6 +8,7 @@ mod access_log;
 mod acme;
 mod admit;
 mod buffers;
+mod compress;
 mod conference;
 mod dial;
 pub mod explain;

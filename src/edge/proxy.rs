@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::compression::ResponseCompressionBuilder;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::access_log;
+use super::compress;
 use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
 use super::limits;
@@ -144,6 +146,10 @@ pub(super) struct Request {
     pub(super) wish: Wish,
     /// Bytes of the body so far.
     body_bytes: u64,
+    /// An own page stands for what the node answered.
+    pub(super) replaces_body: bool,
+    /// That page, until it is sent.
+    pub(super) page_left: Option<Bytes>,
     pub(super) node: Option<Arc<Node>>,
     /// Counts the request at its node.
     open: Option<OpenGuard>,
@@ -268,6 +274,8 @@ impl ProxyHttp for Phases {
             named: None,
             wish: Wish::NONE,
             body_bytes: 0,
+            replaces_body: false,
+            page_left: None,
             node: None,
             open: None,
             tries: 0,
@@ -280,8 +288,9 @@ impl ProxyHttp for Phases {
         })
     }
 
-    fn init_downstream_modules(&self, _modules: &mut pingora::modules::http::HttpModules) {
-        // None: Pingora's default compresses, which is the nodes' business.
+    fn init_downstream_modules(&self, modules: &mut pingora::modules::http::HttpModules) {
+        // Off until a route wants it.
+        modules.add_module(ResponseCompressionBuilder::enable(0));
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
@@ -384,7 +393,9 @@ impl ProxyHttp for Phases {
         let took = clock::now().duration_since(ctx.started);
         self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
         ctx.head_took = Some(took);
+        ctx.begin_error_page(session.req_header(), response)?;
         ctx.edit_response(session.req_header(), response);
+        compress::reconsider(session, ctx, response);
         // RFC 9112 section 7.1: an HTTP/1.0 client does not know chunks; its body ends with the connection.
         let unframed = session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some();
@@ -392,6 +403,20 @@ impl ProxyHttp for Phases {
             session.downstream_session.set_keepalive(None);
         }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Self::CTX,
+    ) -> pingora::Result<Option<Duration>> {
+        // The page goes out with the first part of what the node says instead; the rest is dropped.
+        if ctx.replaces_body {
+            *body = Some(ctx.page_left.take().unwrap_or_default());
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(
@@ -484,13 +509,18 @@ pub(super) async fn write_whole(
     session: &mut Session,
     ctx: &mut Request,
     mut response: ResponseHeader,
-    body: Bytes,
+    mut body: Bytes,
 ) -> pingora::Result<bool> {
+    if let Some(page) = ctx.error_page(response.status) {
+        response.insert_header("Content-Type", &*page.content_type)?;
+        body = page.body;
+    }
     let bare = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !bare {
         response.insert_header("Content-Length", body.len().to_string())?;
     }
     ctx.edit_response(session.req_header(), &mut response);
+    compress::reconsider(session, ctx, &response);
     ctx.status = response.status.as_u16();
     let without_body = bare || body.is_empty() || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(response), without_body).await?;

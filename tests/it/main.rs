@@ -10,6 +10,7 @@ mod kit;
 
 mod access_log;
 mod admin;
+mod answers;
 mod auth;
 mod bench_edge;
 mod conference_e2e;

@@ -1,6 +1,6 @@
 //! Routes of a site: the file's own, then those of the preset, with what the file changes of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::{HeaderName, StatusCode};
@@ -15,11 +15,11 @@ use crate::config::file::{
 use crate::config::read::{At, Given, List, Names};
 use crate::config::secrets;
 use crate::config::settings::{
-    Action, FilesSettings, HeaderEdits, Name, Part, PathMatch, Place, Prefer, RoomRule, RouteSettings,
-    SiteTimeouts, Template, Var, When,
+    Action, ErrorPage, FilesSettings, HeaderEdits, Name, Part, PathMatch, Place, Prefer, RoomRule,
+    RouteSettings, SiteTimeouts, Template, Var, When,
 };
-use crate::config::values::routes::{HeaderNames, TemplateText};
-use crate::config::values::{PlaceWord, TokenName};
+use crate::config::values::routes::{HeaderNames, Statuses, TemplateText};
+use crate::config::values::{FilePath, PlaceWord, TokenName};
 
 /// What a route has when it says nothing itself.
 pub(super) struct Base {
@@ -31,6 +31,8 @@ pub(super) struct Base {
     pub(super) timeouts: SiteTimeouts,
     pub(super) body_bytes_max: Option<u64>,
     pub(super) retries: u8,
+    pub(super) compress: bool,
+    pub(super) error_pages: Arc<BTreeMap<u16, ErrorPage>>,
 }
 
 impl Base {
@@ -50,6 +52,8 @@ impl Base {
             timeouts: self.timeouts.clone(),
             body_bytes_max: self.body_bytes_max,
             retries: self.retries,
+            compress: self.compress,
+            error_pages: self.error_pages.clone(),
         }
     }
 }
@@ -178,6 +182,8 @@ fn changed(mut route: RouteFile, by: &RouteFile) -> RouteFile {
     put(&mut route.timeouts.tunnel_ping, &by.timeouts.tunnel_ping);
     put(&mut route.body, &by.body);
     put(&mut route.retries, &by.retries);
+    put(&mut route.compress, &by.compress);
+    put(&mut route.error_pages, &by.error_pages);
     for (to, from) in [
         (&mut route.request_headers, &by.request_headers),
         (&mut route.response_headers, &by.response_headers),
@@ -234,6 +240,7 @@ impl RouteCheck<'_, '_> {
             Some(rules) => rules.items.iter().filter_map(|rule| rule_of(&rule.value)).collect(),
             None => base.room.clone(),
         };
+        let error_pages = self.check.error_pages(&self.place, &route.error_pages, &base.error_pages);
         Some(RouteSettings {
             name,
             when,
@@ -251,6 +258,8 @@ impl RouteCheck<'_, '_> {
             response_headers,
             timeouts: timeouts(&route.timeouts, &base.timeouts),
             body_bytes_max: route.body.get().map_or(base.body_bytes_max, |body| body_max(*body)),
+            compress: route.compress.get().map_or(base.compress, |compress| compress.0),
+            error_pages,
             retries: route.retries.get().map_or(base.retries, |n| u8::try_from(n.0).unwrap_or(u8::MAX)),
         })
     }
@@ -533,6 +542,34 @@ impl RouteCheck<'_, '_> {
 }
 
 impl Check<'_> {
+    /// Reads own pages for errors, beside those that are there.
+    pub(super) fn error_pages(
+        &mut self,
+        path: &str,
+        files: &Given<Names<Statuses, FilePath>>,
+        base: &Arc<BTreeMap<u16, ErrorPage>>,
+    ) -> Arc<BTreeMap<u16, ErrorPage>> {
+        let Some(files) = files.get() else { return base.clone() };
+        let mut pages = BTreeMap::clone(base);
+        for (_, status, file) in files.iter() {
+            let at = secrets::resolve(self.base, &file.value.0);
+            let read = secrets::read_file(&at, ERROR_PAGE_BYTES_MAX);
+            let Some(body) = self.taken(file.at, &format!("{path}.error_pages.{status}"), read) else {
+                continue;
+            };
+            let kind = mime_guess::from_path(&at).first_or_octet_stream();
+            let text = kind.type_() == mime_guess::mime::TEXT;
+            let content_type = format!("{}{}", kind.essence_str(), if text { "; charset=utf-8" } else { "" });
+            if let Ok(status) = status.parse() {
+                pages.insert(
+                    status,
+                    ErrorPage { path: at, content_type: content_type.into(), body: body.into() },
+                );
+            }
+        }
+        Arc::new(pages)
+    }
+
     /// The changes that a site makes for all its routes; no expression is there to take groups from.
     pub(super) fn site_edits(
         &mut self,
@@ -582,6 +619,9 @@ pub(super) fn body_max(body: BodyFile) -> Option<u64> {
         BodyFile::Max(size) => Some(size.0),
     }
 }
+
+/// Largest own page for an error.
+const ERROR_PAGE_BYTES_MAX: usize = 256 << 10;
 
 /// Routes of one site, a preset's not counted.
 const ROUTES_MAX: usize = 256;

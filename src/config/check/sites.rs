@@ -77,6 +77,8 @@ impl<'a> Check<'a> {
             body_bytes_max: body_max(own_or(&site.body, preset_site.map(|preset| &preset.body)).value),
             retries: u8::try_from(own_or(&site.retries, preset_site.map(|preset| &preset.retries)).value.0)
                 .unwrap_or(u8::MAX),
+            compress: own_or(&site.compress, preset_site.map(|preset| &preset.compress)).value.0,
+            error_pages: self.error_pages(&path, &site.error_pages, &Arc::default()),
         };
         let routes = self.routes(at, &path, site, preset_site, &base);
         let rest = Arc::new(base.rest(&pool));

@@ -7,7 +7,8 @@ use serde_yaml::Value;
 use super::Map;
 use super::sites::rule;
 use crate::config::settings::{
-    Action, FilesSettings, HeaderEdits, PathMatch, Place, QueryMatch, RouteSettings, SiteSettings, Template,
+    Action, ErrorPage, FilesSettings, HeaderEdits, PathMatch, Place, QueryMatch, RouteSettings, SiteSettings,
+    Template,
 };
 use crate::config::values::{show_size, show_time};
 
@@ -26,6 +27,8 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
         response_headers,
         timeouts,
         body_bytes_max,
+        compress,
+        error_pages,
         retries,
     } = settings;
     let rest = &site.rest;
@@ -115,8 +118,24 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
     }
     map.put("timeouts", own);
     map.put("body", body(*body_bytes_max));
+    map.put("compress", *compress);
+    let own = error_pages.iter().filter(|(status, page)| rest.error_pages.get(status) != Some(page));
+    put_error_pages(&mut map, own.map(|(status, page)| (*status, page)), base);
     map.put("retries", u32::from(*retries));
     map
+}
+
+/// Writes own pages for errors, if there are any.
+pub(super) fn put_error_pages<'p>(
+    map: &mut Map,
+    pages: impl Iterator<Item = (u16, &'p ErrorPage)>,
+    base: &Path,
+) {
+    let mut own = Map::default();
+    pages.for_each(|(status, page)| own.put(&status.to_string(), super::show_path(&page.path, base)));
+    if !own.0.is_empty() {
+        map.put("error_pages", own);
+    }
 }
 
 pub(super) fn body(max: Option<u64>) -> String {

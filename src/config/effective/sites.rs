@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_yaml::Value;
 
 use super::limits::{put_networks, put_request_limits};
-use super::routes::{body, put_edits, route};
+use super::routes::{body, put_edits, put_error_pages, route};
 use super::{Map, show_path};
 use crate::config::settings::{
     App, Auth, ClientCertificateMode, HeaderEdits, PathRule, RoomRule, RouteSettings, SiteSettings,
@@ -42,6 +42,8 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
     put_edits(&mut map, "request_headers", &rest.request_headers, &HeaderEdits::default());
     put_edits(&mut map, "response_headers", &rest.response_headers, &HeaderEdits::default());
     map.put("body", body(rest.body_bytes_max));
+    map.put("compress", rest.compress);
+    put_error_pages(&mut map, rest.error_pages.iter().map(|(status, page)| (*status, page)), base);
     map.put("retries", u32::from(rest.retries));
     if let Some(client) = client_certificate {
         let mode = match client.mode {

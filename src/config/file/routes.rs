@@ -11,7 +11,7 @@ use crate::config::tree::Node;
 use crate::config::values::flag::Flag;
 use crate::config::values::routes::{
     ContentType, HeaderNames, MethodName, PatternText, QueryTest, RouteName, RoutePath, ServiceName,
-    TemplateText,
+    Statuses, TemplateText,
 };
 use crate::config::values::{Count, FilePath, Ident, PlaceWord, PoolRef, Size, Time, TokenName};
 
@@ -64,6 +64,10 @@ record! {
         timeouts: RouteTimeoutsFile, nested, inside;
         /// Largest body of a request instead of the site's: a size, or unlimited.
         body: BodyFile, optional, live;
+        /// Whether answers that are worth it are compressed, instead of the site's.
+        compress: Flag, optional, live;
+        /// Own pages for errors, by status, beside the site's.
+        error_pages: Names<Statuses, FilePath>, optional, live;
         /// Further nodes that are tried when a connect failed, instead of the site's.
         retries: Count<0, 4>, optional, live;
     }

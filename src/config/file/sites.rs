@@ -7,11 +7,12 @@ use super::routes::{BodyFile, HeaderEditsFile, RouteFile};
 use super::{SecretRef, word};
 use crate::config::fault::quote;
 use crate::config::read::{
-    At, Given, KeyKind, KeySchema, List, Read, Reader, Reload, either, record, record_schema,
+    At, Given, KeyKind, KeySchema, List, Names, Read, Reader, Reload, either, record, record_schema,
 };
 use crate::config::tree::{Kind, Node};
 use crate::config::values::flag::Flag;
 use crate::config::values::network::Network;
+use crate::config::values::routes::Statuses;
 use crate::config::values::{
     AppWord, ClientModeWord, Count, FilePath, PathWord, PoolRef, QueryName, Size, Time, TokenName,
 };
@@ -38,6 +39,11 @@ record! {
         response_headers: HeaderEditsFile, nested, inside;
         /// Largest body of a request: a size, or unlimited. A longer one gets 413.
         body: BodyFile, default(BodyFile::Max(Size(64 << 20))), live;
+        /// Whether answers that are worth it are compressed (gzip, br, zstd). For files: a compressor gathers what should
+        /// be sent at once, and secrets must not be compressed beside what a client chose.
+        compress: Flag, default(Flag(false)), live;
+        /// Own pages for errors, by status: of this edge and of nodes.
+        error_pages: Names<Statuses, FilePath>, optional, live;
         /// Further nodes that are tried when a connect failed. What was sent is never sent again.
         retries: Count<0, 4>, default(Count(1)), live;
         /// Deadlines towards nodes.

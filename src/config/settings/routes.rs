@@ -1,7 +1,10 @@
 //! Routes: what a site does with a request. They are asked in their order, and the first that matches decides.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
@@ -35,6 +38,10 @@ pub struct RouteSettings {
     pub timeouts: SiteTimeouts,
     /// Largest body of a request; a longer one gets 413. `None`: any.
     pub body_bytes_max: Option<u64>,
+    /// Whether answers that are worth it are compressed.
+    pub compress: bool,
+    /// Own pages in place of the bodies of answers that are errors, by status.
+    pub error_pages: Arc<BTreeMap<u16, ErrorPage>>,
     /// Further nodes that are tried when a connect failed; what was sent is never sent again. Default 1.
     pub retries: u8,
 }
@@ -155,6 +162,17 @@ pub struct FilesSettings {
     pub index: Name,
     /// Server-side includes: the variables that pages may ask for. `None`: files are sent as they are.
     pub ssi: Option<Vec<(Name, Template)>>,
+}
+
+/// A page that says what went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// Its type.
+    pub content_type: Name,
+    /// The page, at most 256 KiB.
+    pub body: Bytes,
 }
 
 /// What a request does for the place of its room.

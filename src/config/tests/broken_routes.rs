@@ -92,4 +92,13 @@ pub(super) const ROUTES: &[Case] = &[
             "8:99: sites.\"api.example.com\".routes.0.regex: the group {room} has the name of a variable; another name",
         ],
     },
+    Case {
+        name: "a page for what is no error, and one that is not there",
+        edits: &[("{ path: last } ]", "{ path: last } ], error_pages: { 200: short, 404: none.html }")],
+        edge: None,
+        faults: &[
+            "8:95: sites.\"api.example.com\".error_pages: \"200\" is no status of an error; 400 to 599",
+            "8:112: sites.\"api.example.com\".error_pages.404: cannot read none.html: no such file or directory",
+        ],
+    },
 ];

@@ -71,6 +71,22 @@ impl NameRule for HeaderNames {
     }
 }
 
+/// Statuses of errors.
+#[derive(Clone, Debug)]
+pub(in crate::config) enum Statuses {}
+
+impl NameRule for Statuses {
+    const PATTERN: &'static str = "^[45][0-9][0-9]$";
+
+    fn check(name: &str) -> Result<(), Wrong> {
+        let status = name.parse::<u16>().ok().filter(|status| (400..600).contains(status));
+        match status {
+            Some(_) => Ok(()),
+            None => Err((format!("{} is no status of an error", quote(name)), "400 to 599".to_owned())),
+        }
+    }
+}
+
 /// Headers that say where a message ends, or that speak about one connection.
 const UNTOUCHABLE: &[&str] =
     &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
