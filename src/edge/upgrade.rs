@@ -84,9 +84,12 @@ impl Phases {
         let Some(timeouts) = timeouts else {
             return Err(Error::explain(ErrorType::InternalError, "a request without its route"));
         };
-        let head = request_head(session.req_header(), ctx)?;
+        // The session is watched for a client that leaves while the node is dialled.
+        let request = session.req_header().clone();
         let dialogue = async {
             let dialled = self.dial(ctx, timeouts.connect).await?;
+            // Only now: path and headers depend on the node.
+            let head = request_head(&request, ctx)?;
             Ok((dialled, head))
         };
         let (dialled, head) = tokio::select! {
@@ -451,7 +454,7 @@ mod tests {
     #[test]
     fn what_connection_names_goes_but_for_the_handshake() {
         let request = request("GET", &[("Connection", "Upgrade, X-Custom, Sec-WebSocket-Key, Host, a b")]);
-        let names: Vec<String> = nominated(&request).iter().map(ToString::to_string).collect();
+        let names: Vec<String> = nominated(request).iter().map(ToString::to_string).collect();
         assert_eq!(names, ["upgrade", "x-custom"]);
     }
 }

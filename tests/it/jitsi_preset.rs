@@ -4,7 +4,7 @@
 use roomgate::config;
 use roomgate::config::settings::Settings;
 
-use crate::kit::edge_rig::{Rig, TestNode, read_answer, soon};
+use crate::kit::edge_rig::{HANDSHAKE, Rig, TestNode, read_answer, soon};
 use tokio::io::AsyncWriteExt;
 
 const FILE: &str = r#"
@@ -234,6 +234,25 @@ async fn every_path_goes_to_its_service_and_treats_its_room_as_it_should() {
             house.rig.end().await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_websockets_handshake_is_rewritten_as_a_request_is() {
+    let house = House::new(false, false).await;
+    for (target, path) in [
+        ("/T/xmpp-websocket?room=r", "/xmpp-websocket?prefix=T&room=r"),
+        ("/v1/_ws/s2/xmpp-websocket?tenant=T&room=r", "/xmpp-websocket?prefix=T&tenant=T&room=r"),
+    ] {
+        let mut stream = house.rig.plain().await;
+        let handshake = HANDSHAKE.replace("plain.test", "meet.test");
+        stream.write_all(format!("GET {target} HTTP/1.1\r\n{handshake}").as_bytes()).await.unwrap();
+        // The node refuses it with its name.
+        let (_, body) = soon(target, read_answer(&mut stream)).await;
+        let seen = house.last(&String::from_utf8(body).unwrap());
+        assert!(seen.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{target}: {seen}");
+        assert!(seen.contains("Upgrade: websocket\r\n"), "{target}: {seen}");
+    }
+    house.rig.end().await;
 }
 
 #[tokio::test]
