@@ -36,6 +36,7 @@ mod media_workers;
 mod memory;
 mod pool_checks;
 mod pool_follows_its_nodes;
+mod prosody;
 mod readme;
 mod reload;
 mod rooms_simulation;

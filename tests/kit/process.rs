@@ -48,18 +48,8 @@ impl Roomgate {
 
     /// Starts it with this configuration and waits for nothing.
     pub(crate) fn spawn_in(folder: TempDir, config: &str) -> Self {
-        let file = folder.path().join(CONFIG);
-        std::fs::write(&file, config).expect("the configuration is written");
-        let mut child = Command::new(binary())
-            .args(["run", "-c"])
-            .arg(&file)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let log = Log::of(&mut child);
+        std::fs::write(folder.path().join(CONFIG), config).expect("the configuration is written");
+        let (child, log) = run_in(folder.path());
         Self {
             child,
             folder,
@@ -68,6 +58,15 @@ impl Roomgate {
             media: None,
             admin: SocketAddr::from(([0, 0, 0, 0], 0)),
         }
+    }
+
+    /// Asks it to stop, waits until it has, and starts it again with the same file. Listeners on port 0 get new ones.
+    pub(crate) async fn restart(&mut self) {
+        self.signal(Signal::TERM);
+        self.exit(START_MAX).await;
+        (self.child, self.log) = run_in(self.folder.path());
+        self.listeners.clear();
+        self.ready().await;
     }
 
     /// Waits until it says that it is ready, and takes its addresses.
@@ -238,6 +237,21 @@ impl Drop for Roomgate {
             lines[from..].iter().for_each(|line| eprintln!("{line}"));
         }
     }
+}
+
+/// Starts the binary with the configuration of a folder.
+fn run_in(folder: &Path) -> (Child, Log) {
+    let mut child = Command::new(binary())
+        .args(["run", "-c"])
+        .arg(folder.join(CONFIG))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let log = Log::of(&mut child);
+    (child, log)
 }
 
 /// Runs the binary to its end with these arguments.

@@ -1,7 +1,7 @@
 //! A real Prosody: the tests' own process, in a folder of its own, on a port that was free.
 //!
-//! It serves anonymous accounts of one domain with BOSH, WebSockets, stream management and conference rooms at
-//! `conference.DOMAIN`.
+//! It serves one domain with BOSH, WebSockets, stream management and conference rooms at `conference.DOMAIN`. Every account
+//! and password will do: a stream that is resumed must be its owner's, so that anonymous ones cannot be.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -43,13 +43,15 @@ http_ports = {{ {port} }}
 http_interfaces = {{ "127.0.0.1" }}
 http_default_host = "{domain}"
 consider_bosh_secure = true
+allow_unencrypted_plain_auth = true
 consider_websocket_secure = true
 cross_domain_websocket = true
 smacks_hibernation_time = 60
 trusted_proxies = {{ "127.0.0.1", "::1" }}
 log = {{ info = "{at}/prosody.log" }}
 VirtualHost "{domain}"
-  authentication = "anonymous"
+  authentication = "insecure"
+  insecure_open_authentication = "Yes please, I know what I'm doing!"
 Component "conference.{domain}" "muc"
   restrict_room_creation = false
   muc_room_locking = false
