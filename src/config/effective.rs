@@ -67,7 +67,7 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
         root.put("media", media_map(settings));
     }
     root.put("sites", map_of(sites.iter().map(|s| (&*s.name, site(s, base)))));
-    root.put("pools", map_of(pools.iter().map(|(name, p)| (&**name, pool(p)))));
+    root.put("pools", map_of(pools.iter().map(|(name, p)| (&**name, pool(p, base)))));
     root.put(
         "store",
         match store {

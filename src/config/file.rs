@@ -17,7 +17,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 pub(super) use access_log::AccessLogFile;
 pub(super) use limits::{BanRuleFile, LimitsFile, NewRoomRatesFile, RequestRatesFile, RoomConnectionsFile};
 pub(super) use listeners::{CertificateFile, ListenerFile, TicketsFile, TlsFile};
-pub(super) use pools::{CheckFile, HttpProbe, NodeFile, NodeMap, PoolFile, ServiceProbe};
+pub(super) use pools::{CheckFile, HttpProbe, NodeFile, NodeMap, NodeTlsFile, PoolFile, ServiceProbe};
 pub(super) use routes::{BodyFile, FilesFile, HeaderEditsFile, RespondFile, RouteFile, RouteTimeoutsFile};
 pub(super) use sites::{AuthFile, ClientCertificateFile, RoomRuleFile, RoomRuleMap, SiteFile};
 

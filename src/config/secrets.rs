@@ -61,16 +61,17 @@ pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Wrong> {
     })
 }
 
-/// Checks that a file holds certificates of authorities.
-pub(super) fn check_authorities(path: &Path) -> Result<(), Wrong> {
+/// Reads a file that holds certificates of authorities, at least one.
+pub(super) fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Wrong> {
     let mut roots = RootCertStore::empty();
-    for certificate in read_chain(path)? {
-        roots.add(certificate).map_err(|error| {
+    let authorities = read_chain(path)?;
+    for certificate in &authorities {
+        roots.add(certificate.clone()).map_err(|error| {
             let message = format!("{} holds a certificate that is no authority: {error}", path.display());
-            (message, "the PEM certificates of the authorities, not of clients".to_owned())
+            (message, "the PEM certificates of the authorities, not of those they vouch for".to_owned())
         })?;
     }
-    Ok(())
+    Ok(authorities)
 }
 
 /// Returns when a certificate expires, in seconds since the Unix epoch.

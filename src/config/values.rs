@@ -309,6 +309,10 @@ words! {
     AppWord, "a preset" { "jitsi" => Jitsi, "conference" => Conference }
 }
 words! {
+    /// What requests speak to nodes.
+    ProtocolWord, "a protocol" { "h1" => H1, "h2" => H2 }
+}
+words! {
     /// Where placements are kept.
     StoreWord, "a store" { "memory" => Memory }
 }

@@ -4,17 +4,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Shared;
+use super::proxy::unavailable;
+use crate::clock;
+use crate::config::settings::Protocol;
+use crate::pool::dial::{Tls, dial};
+use crate::pool::{FailReason, LocalFault, Node, NodeStream, Target};
 use async_trait::async_trait;
 use pingora::connectors::L4Connect;
 use pingora::protocols::l4::stream::Stream;
 use pingora::{Error, ErrorType};
-use tokio::net::TcpStream;
-
-use super::Shared;
-use super::proxy::unavailable;
-use crate::clock;
-use crate::pool::dial::dial;
-use crate::pool::{FailReason, LocalFault, Node, Target};
 
 /// A lack of our own is logged at most so often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -33,17 +32,32 @@ impl Shared {
         self.resolver.resolve(host, service.port).await.map_err(|error| FailReason::resolve(&error))
     }
 
-    /// Connects to a service of a node at the first of its addresses that answers.
+    /// Connects to a service of a node at the first of its addresses that answers; over TLS, if the service is
+    /// reached so, for HTTP/1.1.
     ///
     /// # Errors
     /// What that says about the node; nothing has been counted yet.
     pub(super) async fn connect(
         &self,
         node: &Node,
+        service: Option<&str>,
         addresses: &[SocketAddr],
         timeout: Duration,
-    ) -> Result<TcpStream, FailReason> {
-        let (stream, address) = dial(addresses, timeout).await?;
+    ) -> Result<NodeStream, FailReason> {
+        let (host, service) = node.target.service(service)?;
+        let policy = if service.tls { Some(node.tls()?) } else { None };
+        let tls = policy.as_deref().map(|policy| Tls { policy, host, protocol: Protocol::H1 });
+        self.dial(node, addresses, timeout, tls).await
+    }
+
+    async fn dial(
+        &self,
+        node: &Node,
+        addresses: &[SocketAddr],
+        timeout: Duration,
+        tls: Option<Tls<'_>>,
+    ) -> Result<NodeStream, FailReason> {
+        let (stream, address) = dial(addresses, timeout, tls).await?;
         if let Target::Http { host, .. } = &node.target
             && addresses.len() > 1
         {
@@ -110,8 +124,10 @@ pub(super) struct Dialer {
 #[async_trait]
 impl L4Connect for Dialer {
     async fn connect(&self, _: &pingora::protocols::l4::socket::SocketAddr) -> pingora::Result<Stream> {
-        match self.shared.connect(&self.node, &self.addresses, self.timeout).await {
-            Ok(stream) => Ok(stream.into()),
+        match self.shared.dial(&self.node, &self.addresses, self.timeout, None).await {
+            Ok(NodeStream::Tcp(stream)) => Ok(stream.into()),
+            // Pingora makes its own handshake: none was asked for.
+            Ok(NodeStream::Tls(_)) => Err(Error::explain(ErrorType::InternalError, "TLS below Pingora's")),
             Err(reason) => Err(Error::because(ErrorType::ConnectError, "cannot connect to the node", reason)),
         }
     }
@@ -123,27 +139,23 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
-/// Finds what [`Dialer`] said in an error that came back through Pingora.
-pub(super) fn reason_of(error: &Error) -> FailReason {
-    match error.root_cause().downcast_ref::<FailReason>() {
-        Some(reason) => reason.clone(),
-        // Not from the dialler: Pingora failed before it came to dial, or after.
-        None => FailReason::Connect(error.etype().as_str().to_owned()),
+/// Finds what [`Dialer`] said in an error that came back through Pingora, or what its TLS did. `timeout` is the one that
+/// covers both.
+pub(super) fn reason_of(error: &Error, timeout: Duration) -> FailReason {
+    if let Some(reason) = error.root_cause().downcast_ref::<FailReason>() {
+        return reason.clone();
     }
-}
-
-/// What Pingora keys its idle connections by: all addresses of the node, whichever answered. A node that moved gets new
-/// connections.
-pub(super) fn idle_key(addresses: &[SocketAddr]) -> (SocketAddr, u64) {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let lowest = addresses.iter().min().copied();
-    let hashes = addresses.iter().map(|address| {
-        let mut hasher = DefaultHasher::new();
-        address.hash(&mut hasher);
-        hasher.finish()
-    });
-    // The order is another one each time that another address answers.
-    (lowest.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), hashes.fold(0, u64::wrapping_add))
+    let is = |kinds: &[ErrorType]| kinds.contains(error.etype());
+    if is(&[ErrorType::ConnectTimedout, ErrorType::TLSHandshakeTimedout]) {
+        FailReason::Timeout(timeout)
+    } else if is(&[ErrorType::TLSHandshakeFailure, ErrorType::InvalidCert, ErrorType::HandshakeError]) {
+        FailReason::Tls(
+            error.context.as_ref().map_or_else(|| error.to_string(), |context| context.as_str().to_owned()),
+        )
+    } else {
+        // Not from the dialler: Pingora failed before it came to dial, or after.
+        FailReason::Connect(error.etype().as_str().to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -151,7 +163,7 @@ mod tests {
     use std::path::Path;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::config::{self, settings::Name};
@@ -287,11 +299,17 @@ mod tests {
         assert_eq!(due, [true, false, false, false, true, false, false, true]);
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
     fn the_reason_survives_pingoras_wrapping() {
+        let timed_out = Error::explain(ErrorType::ConnectTimedout, "total");
+        assert_eq!(reason_of(&timed_out, SECOND), FailReason::Timeout(SECOND));
+        let tls = Error::explain(ErrorType::TLSHandshakeFailure, "invalid peer certificate: UnknownIssuer");
+        assert_eq!(reason_of(&tls, SECOND).to_string(), "TLS: invalid peer certificate: UnknownIssuer");
         let of = |reason: FailReason| {
             let inner = Error::because(ErrorType::ConnectError, "x", reason);
-            reason_of(&Error::because(ErrorType::InternalError, "y", inner))
+            reason_of(&Error::because(ErrorType::InternalError, "y", inner), SECOND)
         };
         for reason in [
             FailReason::Local(LocalFault::Ports),
@@ -300,6 +318,6 @@ mod tests {
         ] {
             assert_eq!(of(reason.clone()), reason);
         }
-        assert!(matches!(reason_of(&Error::new(ErrorType::InternalError)), FailReason::Connect(_)));
+        assert!(matches!(reason_of(&Error::new(ErrorType::InternalError), SECOND), FailReason::Connect(_)));
     }
 }

@@ -18,6 +18,7 @@ mod h1;
 mod h2_guard;
 mod headers;
 mod limits;
+mod peer;
 mod pipe;
 mod proxy;
 mod resolve;

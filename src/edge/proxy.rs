@@ -29,6 +29,7 @@ use super::compress;
 use super::dial::{self, Dialer};
 use super::headers::{self, Origin};
 use super::limits;
+use super::peer::peer;
 use super::route::{Goes, Matched};
 use super::stream::{ConnMeta, FrontStream};
 use super::tunnels::TunnelShard;
@@ -43,8 +44,6 @@ use crate::telemetry::redact;
 const TRIES_MAX: u8 = 5;
 /// Idle connections kept towards nodes, per thread.
 const IDLE_TO_NODES_MAX: usize = 256;
-/// An idle connection towards a node is closed after this: before the node does it.
-const IDLE_TO_NODE: Duration = Duration::from_secs(4);
 /// Largest HTTP/2 head of all, whatever a listener allows: a connection may have a hundred under way.
 const HTTP2_HEAD_MAX: u32 = 128 * 1024;
 /// What a client is told to wait when no node can serve, in seconds.
@@ -330,20 +329,16 @@ impl ProxyHttp for Phases {
             Ok(addresses) => addresses,
             Err(reason) => return Err(self.failed(ctx, &node, reason)),
         };
-        let (address, key) = dial::idle_key(&addresses);
-        let mut peer = HttpPeer::new(address, false, String::new());
-        peer.group_key = key;
-        if let Some(timeouts) = ctx.matched.as_ref().map(|matched| &matched.route.timeouts) {
-            peer.options.read_timeout = Some(timeouts.response);
-            peer.options.write_timeout = Some(timeouts.response);
-            let timeout = timeouts.connect;
-            let dialer = Dialer { shared: self.shared.clone(), node, addresses, timeout };
-            peer.options.custom_l4 = Some(Arc::new(dialer));
-        }
-        peer.options.idle_timeout = Some(IDLE_TO_NODE);
-        // WebSockets never come this way.
-        peer.options.http_upstream_request_policy =
-            pingora::upstreams::peer::HttpUpstreamRequestPolicy::deny_upgrades();
+        let Some(timeouts) = ctx.matched.as_ref().map(|matched| &matched.route.timeouts) else {
+            return Err(Error::explain(ErrorType::InternalError, "a request without its route"));
+        };
+        let timeout = timeouts.connect;
+        let mut peer = match peer(&node, ctx.service(), &addresses, timeout, timeouts.response) {
+            Ok(peer) => peer,
+            Err(reason) => return Err(self.failed(ctx, &node, reason)),
+        };
+        peer.options.custom_l4 =
+            Some(Arc::new(Dialer { shared: self.shared.clone(), node, addresses, timeout }));
         Ok(Box::new(peer))
     }
 
@@ -427,7 +422,11 @@ impl ProxyHttp for Phases {
         error: Box<Error>,
     ) -> Box<Error> {
         match &ctx.node {
-            Some(node) => self.failed(ctx, node, dial::reason_of(&error)),
+            Some(node) => {
+                let route = ctx.matched.as_ref().map(|matched| &matched.route);
+                let timeout = route.map(|route| route.timeouts.connect).unwrap_or_default();
+                self.failed(ctx, node, dial::reason_of(&error, timeout))
+            }
             None => error,
         }
     }

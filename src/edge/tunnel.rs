@@ -23,7 +23,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use super::Shared;
 use super::access_log::Pending;
@@ -31,7 +30,7 @@ use super::pipe::{Pipe, Side};
 use super::stream::FrontStream;
 use super::tunnels::{FAREWELL, Order, Ticket};
 use crate::clock;
-use crate::pool::OpenGuard;
+use crate::pool::{NodeStream, OpenGuard};
 use crate::rooms::Hold;
 use crate::wire::ws_frame::{CloseCode, close_frame};
 use crate::wire::ws_ping::{self, ping_frame};
@@ -46,7 +45,7 @@ pub(super) struct Tunnel {
     /// Its line of the access log.
     pub(super) log: Option<Box<Pending>>,
     pub(super) client: Box<FrontStream>,
-    pub(super) node: TcpStream,
+    pub(super) node: NodeStream,
     /// What goes to the client before anything else: the 101, then what the node sent behind its own.
     pub(super) greeting: Greeting,
     /// Keeps the room where it is.
@@ -170,7 +169,7 @@ impl Drop for Counted {
 /// Both sides and both directions.
 struct Pair {
     client: Box<FrontStream>,
-    node: TcpStream,
+    node: NodeStream,
     to_client: Pipe,
     to_node: Pipe,
 }

@@ -14,14 +14,13 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::headers;
 use super::proxy::{Phases, Request, for_node, front_stream_of, log_request, no_node, respond};
 use super::stream::FrontStream;
 use super::tunnel::{Greeting, Limits, Tunnel};
 use crate::clock;
-use crate::pool::{FailReason, Node, OpenGuard};
+use crate::pool::{FailReason, Node, NodeStream, OpenGuard};
 use crate::rooms::{Hold, PlaceError};
 use crate::wire::http_body::Chunks;
 use crate::wire::http_head::{self, Framing, HeadScan, ResponseHead, Scan, has_token};
@@ -63,7 +62,7 @@ pub(super) fn asks(request: &RequestHeader) -> Asks {
 
 /// A node that was dialled for a WebSocket.
 struct Dialled {
-    tcp: TcpStream,
+    tcp: NodeStream,
     hold: Option<Hold>,
     open: OpenGuard,
 }
@@ -176,13 +175,13 @@ impl Phases {
             ctx.tries += 1;
             let dialled = async {
                 let addresses = self.shared.addresses(&node, ctx.service()).await?;
-                self.shared.connect(&node, &addresses, connect).await
+                self.shared.connect(&node, ctx.service(), &addresses, connect).await
             };
             match dialled.await {
                 Ok(tcp) => {
                     // Both are hints: a tunnel works without them.
-                    let _ = tcp.set_nodelay(true);
-                    let _ = socket2::SockRef::from(&tcp).set_keepalive(true);
+                    let _ = tcp.tcp().set_nodelay(true);
+                    let _ = socket2::SockRef::from(tcp.tcp()).set_keepalive(true);
                     return Ok(Dialled { tcp, hold, open });
                 }
                 Err(reason) => {
@@ -304,8 +303,9 @@ fn copy_headers(response: &mut ResponseHeader, answer: &ResponseHead<'_>) -> pin
 }
 
 /// Sends the request and reads the answer's head. `None`: the node closed, or does not speak HTTP.
-async fn exchange(tcp: &mut TcpStream, head: &[u8]) -> Option<Answer> {
+async fn exchange(tcp: &mut NodeStream, head: &[u8]) -> Option<Answer> {
     tcp.write_all(head).await.ok()?;
+    tcp.flush().await.ok()?;
     let mut received = BytesMut::with_capacity(1024);
     for _ in 0..INTERIM_MAX {
         let mut scan = HeadScan::default();
@@ -333,7 +333,7 @@ async fn exchange(tcp: &mut TcpStream, head: &[u8]) -> Option<Answer> {
 async fn pass_on(
     session: &mut Session,
     ctx: &mut Request,
-    mut tcp: TcpStream,
+    mut tcp: NodeStream,
     answer: &ResponseHead<'_>,
     mut received: BytesMut,
     stall: Duration,
@@ -454,7 +454,7 @@ mod tests {
     #[test]
     fn what_connection_names_goes_but_for_the_handshake() {
         let request = request("GET", &[("Connection", "Upgrade, X-Custom, Sec-WebSocket-Key, Host, a b")]);
-        let names: Vec<String> = nominated(request).iter().map(ToString::to_string).collect();
+        let names: Vec<String> = nominated(&request).iter().map(ToString::to_string).collect();
         assert_eq!(names, ["upgrade", "x-custom"]);
     }
 }

@@ -152,7 +152,7 @@ async fn check_http(node: Arc<Node>, check: CheckSettings, at_once: bool) {
     }
     loop {
         let started = clock::now();
-        let outcome = probe::check(&node.target, &check).await;
+        let outcome = probe::check(&node, &check).await;
         let ended = clock::now();
         node.report(outcome, ended);
         tokio::time::sleep(jittered(check.every).saturating_sub(ended.duration_since(started))).await;

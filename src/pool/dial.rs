@@ -6,29 +6,43 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::health::{FailReason, LocalFault};
+use super::stream::NodeStream;
+use super::tls::NodeTls;
 use crate::clock;
+use crate::config::settings::Protocol;
 
-/// Connects to the first address that answers, and returns which one it was. Each address gets an equal share of what
-/// is left of `timeout`, so that one that swallows everything does not hide the next.
+/// What comes after the TCP connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// Whom to trust.
+    pub policy: &'a NodeTls,
+    /// The node's host.
+    pub host: &'a str,
+    /// What is wished for in the handshake.
+    pub protocol: Protocol,
+}
+
+/// Connects to the first address that answers, with TLS if that is asked for, and returns which one it was. Each
+/// address gets an equal share of what is left of `timeout`, handshake included, so that one that swallows everything
+/// does not hide the next.
 ///
 /// # Errors
 /// No address answered: what that says about the node.
 pub async fn dial(
     addresses: &[SocketAddr],
     timeout: Duration,
-) -> Result<(TcpStream, SocketAddr), FailReason> {
+    tls: Option<Tls<'_>>,
+) -> Result<(NodeStream, SocketAddr), FailReason> {
     let started = clock::now();
     let mut failed: Option<Failed> = None;
     for (tried, &address) in addresses.iter().enumerate() {
         let left = timeout.saturating_sub(clock::now().saturating_duration_since(started));
-        let reason =
-            match tokio::time::timeout(share(left, addresses.len() - tried), TcpStream::connect(address))
-                .await
-            {
-                Ok(Ok(stream)) => return Ok((stream, address)),
-                Ok(Err(error)) => FailReason::connect(&error),
-                Err(_) => FailReason::Timeout(timeout),
-            };
+        let connected = tokio::time::timeout(share(left, addresses.len() - tried), connect(address, tls));
+        let reason = match connected.await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
+            Ok(Err(reason)) => reason,
+            Err(_) => FailReason::Timeout(timeout),
+        };
         let fault = Failed { address, reason };
         if fault.weight() == Weight::Final {
             return Err(fault.reason);
@@ -39,6 +53,12 @@ pub async fn dial(
         });
     }
     Err(failed.map_or_else(|| FailReason::Resolve("no address".to_owned()), |failed| failed.reason))
+}
+
+async fn connect(address: SocketAddr, tls: Option<Tls<'_>>) -> Result<NodeStream, FailReason> {
+    let tcp = TcpStream::connect(address).await.map_err(|error| FailReason::connect(&error))?;
+    let Some(Tls { policy, host, protocol }) = tls else { return Ok(NodeStream::Tcp(tcp)) };
+    policy.handshake(host, protocol, tcp).await.map(|tls| NodeStream::Tls(Box::new(tls)))
 }
 
 fn share(left: Duration, addresses: usize) -> Duration {
@@ -121,8 +141,8 @@ mod tests {
         let there = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let long = Duration::from_secs(10);
-        assert_eq!(dial(&[closed, there], long).await.unwrap().1, there);
-        assert_eq!(dial(&[closed, closed], long).await.unwrap_err(), FailReason::ConnectRefused);
-        assert!(matches!(dial(&[], long).await, Err(FailReason::Resolve(_))));
+        assert_eq!(dial(&[closed, there], long, None).await.unwrap().1, there);
+        assert_eq!(dial(&[closed, closed], long, None).await.unwrap_err(), FailReason::ConnectRefused);
+        assert!(matches!(dial(&[], long, None).await, Err(FailReason::Resolve(_))));
     }
 }

@@ -78,6 +78,9 @@ pub enum FailReason {
     /// What came back was not an HTTP answer, or it was cut short.
     #[error("bad answer: {0}")]
     Answer(String),
+    /// The TLS handshake failed.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The answer was one, and not the one of a node that is well.
     #[error("{0}")]
     Content(String),

@@ -9,6 +9,8 @@ pub mod health;
 pub mod node;
 pub mod placement;
 pub mod probe;
+pub mod stream;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,11 +24,13 @@ pub use checker::{Checker, OnDown};
 pub use health::{CheckOutcome, FailReason, LocalFault, NodeState};
 pub use node::{Node, OpenGuard, Target};
 pub use placement::Wish;
+pub use stream::NodeStream;
 
 use crate::config::settings::{CheckSettings, Name, PoolNodes, PoolSettings};
 use crate::telemetry::metrics::PoolMetrics;
 use health::Limits;
-use node::{Judging, Labels};
+use node::{Judging, Manner};
+use tls::NodeTls;
 
 /// All pools of the process. Cheap to clone; all clones are the same set.
 #[derive(Clone)]
@@ -232,6 +236,7 @@ pub struct Pool {
     pub settings: Arc<PoolSettings>,
     /// Its nodes: by name, embedded ones by number.
     pub nodes: Vec<Arc<Node>>,
+    tls: Option<Arc<NodeTls>>,
     /// Where the next search for the least open node begins, so that ties do not all fall on the first.
     turn: AtomicUsize,
 }
@@ -335,6 +340,7 @@ impl Shared {
                 Arc::new(Node::new(Arc::clone(name), node, target, weight, judging, metrics, now))
             }
         };
+        let tls = self.tls(old, settings);
         let nodes = match &settings.nodes {
             PoolNodes::Http { nodes, check } => {
                 let judging = match check {
@@ -351,9 +357,12 @@ impl Shared {
                             services: Arc::clone(&http.services),
                         };
                         let node = keep_or_make(Arc::clone(node), target, http.weight, judging);
-                        node.set_labels(Labels {
+                        let over_tls = http.services.values().any(|service| service.tls);
+                        node.set_manner(Manner {
                             region: http.region.clone(),
                             release: http.release.clone(),
+                            protocol: settings.protocol,
+                            tls: tls.clone().filter(|_| over_tls),
                         });
                         node
                     })
@@ -373,8 +382,19 @@ impl Shared {
             name: Arc::clone(name),
             settings: Arc::clone(settings),
             nodes,
+            tls,
             turn: AtomicUsize::new(0),
         })
+    }
+
+    /// Keeps the policy of TLS while its settings stand, with its sessions; `None` if no node is reached over TLS.
+    fn tls(&self, old: Option<&Arc<Pool>>, settings: &PoolSettings) -> Option<Arc<NodeTls>> {
+        let PoolNodes::Http { nodes, .. } = &settings.nodes else { return None };
+        if !nodes.values().flat_map(|node| node.services.values()).any(|service| service.tls) {
+            return None;
+        }
+        let before = old.and_then(|pool| pool.tls.clone()).filter(|tls| tls.settings == settings.tls);
+        Some(before.unwrap_or_else(|| Arc::new(NodeTls::new(settings.tls.clone()))))
     }
 }
 

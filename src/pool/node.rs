@@ -14,7 +14,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::health::{CheckOutcome, FailReason, Health, Limits, NodeState};
-use crate::config::settings::{Name, Service, WEB};
+use super::tls::NodeTls;
+use crate::config::settings::{Name, Protocol, Service, WEB};
 use crate::telemetry::metrics::NodeMetrics;
 
 /// One place that can host rooms. Its pool and name are its identity; another address is another node.
@@ -26,7 +27,7 @@ pub struct Node {
     /// Where it is.
     pub target: Target,
     weight: AtomicU32,
-    labels: ArcSwap<Labels>,
+    manner: ArcSwap<Manner>,
     /// A [`Status`] in one word.
     status: AtomicU64,
     changes: watch::Sender<Status>,
@@ -89,15 +90,17 @@ impl fmt::Display for Target {
         match self {
             Target::Http { host, services } => {
                 if let (Some(web), 1) = (services.get(WEB), services.len()) {
+                    let scheme = if web.tls { "https" } else { "http" };
                     return if host.contains(':') && !host.starts_with('[') {
-                        write!(f, "http://[{host}]:{}", web.port)
+                        write!(f, "{scheme}://[{host}]:{}", web.port)
                     } else {
-                        write!(f, "http://{host}:{}", web.port)
+                        write!(f, "{scheme}://{host}:{}", web.port)
                     };
                 }
                 write!(f, "{host}")?;
                 services.iter().enumerate().try_for_each(|(i, (name, service))| {
-                    write!(f, "{} {name} {}", if i == 0 { ":" } else { "," }, service.port)
+                    let tls = if service.tls { "https:" } else { "" };
+                    write!(f, "{} {name} {tls}{}", if i == 0 { ":" } else { "," }, service.port)
                 })
             }
             Target::Embedded { worker } => write!(f, "worker {worker}"),
@@ -105,11 +108,20 @@ impl fmt::Display for Target {
     }
 }
 
-/// What a node is called apart from its name: changes with a reload, and moves no room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Labels {
+/// What a node is called apart from its name, and how it is spoken to: changes with a reload, and moves no room.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
     pub(super) region: Option<Name>,
     pub(super) release: Option<Name>,
+    pub(super) protocol: Protocol,
+    /// `None` if none of its services is reached over TLS.
+    pub(super) tls: Option<Arc<NodeTls>>,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { region: None, release: None, protocol: Protocol::H1, tls: None }
+    }
 }
 
 /// How a node of some settings begins and is judged.
@@ -140,7 +152,7 @@ impl Node {
             name,
             target,
             weight: AtomicU32::new(weight),
-            labels: ArcSwap::default(),
+            manner: ArcSwap::default(),
             status: AtomicU64::new(status.pack()),
             changes: watch::Sender::new(status),
             open: AtomicUsize::new(0),
@@ -193,22 +205,36 @@ impl Node {
 
     /// Returns where it stands.
     pub fn region(&self) -> Option<Name> {
-        self.labels.load().region.clone()
+        self.manner.load().region.clone()
     }
 
     /// Returns what it runs.
     pub fn release(&self) -> Option<Name> {
-        self.labels.load().release.clone()
+        self.manner.load().release.clone()
     }
 
     /// Returns whether it stands in that region.
     pub fn is_in(&self, region: &str) -> bool {
-        self.labels.load().region.as_deref() == Some(region)
+        self.manner.load().region.as_deref() == Some(region)
     }
 
     /// Returns whether it runs that release.
     pub fn runs(&self, release: &str) -> bool {
-        self.labels.load().release.as_deref() == Some(release)
+        self.manner.load().release.as_deref() == Some(release)
+    }
+
+    /// Returns what requests speak to it.
+    pub fn protocol(&self) -> Protocol {
+        self.manner.load().protocol
+    }
+
+    /// Returns the policy of TLS to it.
+    ///
+    /// # Errors
+    /// None of its services is reached over TLS.
+    pub fn tls(&self) -> Result<Arc<NodeTls>, FailReason> {
+        let tls = self.manner.load().tls.clone();
+        tls.ok_or_else(|| FailReason::Tls("the node is not reached over TLS".to_owned()))
     }
 
     /// Resolves when the node goes down or leaves its pool; at once if that is so already.
@@ -297,11 +323,9 @@ impl Node {
         self.changes.subscribe()
     }
 
-    /// Takes the labels of its settings.
-    pub(super) fn set_labels(&self, labels: Labels) {
-        if **self.labels.load() != labels {
-            self.labels.store(Arc::new(labels));
-        }
+    /// Takes what its settings say of it.
+    pub(super) fn set_manner(&self, manner: Manner) {
+        self.manner.store(Arc::new(manner));
     }
 
     /// Takes the settings of a reload; health and counters stay.

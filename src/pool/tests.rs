@@ -353,7 +353,7 @@ fn labels_change_under_a_node_and_services_make_another() {
     assert!(Arc::ptr_eq(&a, &bench.node("a")));
     assert!(a.is_in("us") && !a.is_in("eu") && a.runs("2") && !a.runs("1"));
     assert_eq!((a.region().as_deref(), a.release().as_deref()), (Some("us"), Some("2")));
-    let service = |port| Service { port };
+    let service = Service::plain;
     let host =
         |prosody| HttpNode::with_services("127.0.0.1", [("web", service(1)), ("prosody", service(prosody))]);
     with(host(5280));

@@ -18,6 +18,7 @@ mod corpora;
 mod drain;
 mod edge_conference;
 mod edge_head_guard;
+mod edge_node_tls;
 mod edge_proxy;
 mod edge_tunnel;
 mod edge_tunnel_bytes;

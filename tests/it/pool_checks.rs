@@ -1,5 +1,6 @@
 //! Checks that know what stands behind a port: real Prosody, Jicofo's contract, and web servers that answer 200 to all.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,10 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use roomgate::config::settings::{CheckSettings, HttpNode, PoolNodes, Probe, ProbeKind, Service};
-use roomgate::pool::{CheckOutcome, Checker, Node, NodeState, Pools, Target, probe};
+use roomgate::config::settings::{
+    CheckSettings, HttpNode, PoolNodes, PoolSettings, Probe, ProbeKind, Service,
+};
+use roomgate::pool::{CheckOutcome, Checker, Node, NodeState, Pools, probe};
 use roomgate::tasks::Tasks;
 use roomgate::telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
@@ -50,16 +53,19 @@ fn check_of(probes: Vec<Probe>) -> CheckSettings {
     CheckSettings { probes, timeout: SOON, every: SOON, ..CheckSettings::http("/") }
 }
 
-fn target(services: &[(&str, u16)]) -> Target {
-    let services = services.iter().map(|&(name, port)| (name, Service { port }));
-    Target::Http {
-        host: "127.0.0.1".into(),
-        services: Arc::clone(&HttpNode::with_services("127.0.0.1", services).services),
-    }
+/// A node with these services.
+fn node(services: &[(&str, u16)]) -> Arc<Node> {
+    let services = services.iter().map(|&(name, port)| (name, Service::plain(port)));
+    let node = HttpNode::with_services("127.0.0.1", services);
+    let nodes = PoolNodes::Http { nodes: BTreeMap::from([("s1".into(), node)]), check: None };
+    let pools = Pools::new(Metrics::new().pool);
+    let settings = PoolSettings::new("shards", nodes, Duration::from_secs(60));
+    pools.apply(&BTreeMap::from([("shards".into(), Arc::new(settings))]));
+    Arc::clone(pools.get("shards").unwrap().node("s1").unwrap())
 }
 
 async fn ask(services: &[(&str, u16)], probes: Vec<Probe>) -> String {
-    match within(SOON * 2, "the check ends", probe::check(&target(services), &check_of(probes))).await {
+    match within(SOON * 2, "the check ends", probe::check(&node(services), &check_of(probes))).await {
         CheckOutcome::Pass => "pass".to_owned(),
         CheckOutcome::Fail(reason) => reason.to_string(),
     }

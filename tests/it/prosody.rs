@@ -36,7 +36,7 @@ impl Control {
 /// A room, by its key at the edge, its address, and how people spell it: every other one lies below a tenant.
 fn room(i: usize) -> Value {
     let names = [format!("Room{i}"), format!("ROOM{i}"), format!("%52oom{i}"), format!("room{i}")];
-    if i % 2 == 0 {
+    if i.is_multiple_of(2) {
         json!({ "key": format!("room{i}"), "jid": format!("room{i}"), "names": names, "tenants": [] })
     } else {
         let (key, jid) = (format!("acme/room{i}"), format!("acme.room{i}"));

@@ -16,12 +16,15 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE}
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
 use serde_json::{Map, Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
@@ -35,8 +38,20 @@ pub(crate) struct Backend {
     /// What it says it is.
     pub(crate) name: String,
     address: SocketAddr,
+    front: Front,
     shared: Arc<Shared>,
     life: Option<Life>,
+}
+
+/// What a node speaks on its port.
+#[derive(Clone)]
+pub(crate) enum Front {
+    /// HTTP/1.1.
+    Plain,
+    /// HTTP/2 by prior knowledge.
+    H2,
+    /// TLS; HTTP/2 if ALPN chose it.
+    Tls(Arc<ServerConfig>),
 }
 
 /// What `/about/health` answers.
@@ -54,6 +69,8 @@ pub(crate) enum Health {
 /// What the node has seen.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
+    /// Connections accepted.
+    pub(crate) connections: AtomicUsize,
     /// Requests, checks not included.
     pub(crate) requests: AtomicUsize,
     /// Health checks.
@@ -78,6 +95,11 @@ struct Life {
 impl Backend {
     /// Starts a node on a free port.
     pub(crate) async fn start(name: &str) -> Self {
+        Self::start_as(name, Front::Plain).await
+    }
+
+    /// Starts a node on a free port that speaks as `front` says.
+    pub(crate) async fn start_as(name: &str, front: Front) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -85,7 +107,7 @@ impl Backend {
             counts: Counts::default(),
         });
         let address = listener.local_addr().expect("it is bound");
-        let mut backend = Self { name: name.to_owned(), address, shared, life: None };
+        let mut backend = Self { name: name.to_owned(), address, front, shared, life: None };
         backend.live(listener);
         backend
     }
@@ -99,9 +121,10 @@ impl Backend {
         backends
     }
 
-    /// `http://127.0.0.1:port`.
+    /// `http://127.0.0.1:port`, or `https:`.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if matches!(self.front, Front::Tls(_)) { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// What it has seen.
@@ -132,23 +155,42 @@ impl Backend {
     fn live(&mut self, listener: TcpListener) {
         let life = Life { end: CancellationToken::new(), tasks: TaskTracker::new() };
         let (end, tasks, shared) = (life.end.clone(), life.tasks.clone(), self.shared.clone());
+        let front = self.front.clone();
         life.tasks.spawn(life.end.clone().run_until_cancelled_owned(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
-                let (shared, end, tasks_of_service) = (shared.clone(), end.clone(), tasks.clone());
-                let service = service_fn({
-                    let end = end.clone();
-                    move |request| answer(request, shared.clone(), end.clone(), tasks_of_service.clone())
-                });
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
-                tasks.spawn(end.run_until_cancelled_owned(async move {
-                    // A client that goes away in the middle is no fault of the node.
-                    let _ = connection.await;
+                shared.counts.connections.fetch_add(1, Ordering::Relaxed);
+                let house = (shared.clone(), end.clone(), tasks.clone());
+                let front = front.clone();
+                tasks.spawn(end.clone().run_until_cancelled_owned(async move {
+                    match front {
+                        Front::Plain => serve(stream, false, house).await,
+                        Front::H2 => serve(stream, true, house).await,
+                        Front::Tls(config) => {
+                            let accepted = TlsAcceptor::from(config).accept(stream).await;
+                            let Ok(stream) = accepted else { return };
+                            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                            serve(stream, h2, house).await;
+                        }
+                    }
                 }));
             }
         }));
         self.life = Some(life);
+    }
+}
+
+async fn serve<S>(stream: S, h2: bool, (shared, end, tasks): (Arc<Shared>, CancellationToken, TaskTracker))
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| answer(request, shared.clone(), end.clone(), tasks.clone()));
+    let stream = TokioIo::new(stream);
+    // A client that goes away in the middle is no fault of the node.
+    if h2 {
+        let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
+    } else {
+        let _ = http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
     }
 }
 
@@ -195,7 +237,11 @@ async fn answer(
         StatusCode::OK,
         json!({
             "node": shared.name, "method": head.method.as_str(), "path": path, "headers": headers,
-            "body_bytes": body.len(),
+            "body_bytes": body.len(), "version": format!("{:?}", head.version),
+            "host": head.uri.authority().map_or_else(
+                || head.headers.get("host").map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned()),
+                |authority| Some(authority.to_string()),
+            ),
         }),
     ))
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use super::Check;
 use crate::config::fault::{Mark, quote};
-use crate::config::file::{CheckFile, HttpProbe, NodeFile, NodeMap, PoolFile, ServiceProbe};
+use crate::config::file::{CheckFile, HttpProbe, NodeFile, NodeMap, NodeTlsFile, PoolFile, ServiceProbe};
 use crate::config::read::{At, Given, Names};
+use crate::config::secrets;
 use crate::config::settings::{
-    CheckSettings, HttpNode, Name, PoolNodes, PoolSettings, Probe, ProbeKind, Service, StickySettings, WEB,
+    Authorities, CertificateFiles, CheckSettings, ClientCertificate, HttpNode, Name, NodeTlsSettings,
+    PoolNodes, PoolSettings, Probe, ProbeKind, Protocol, Service, StickySettings, WEB,
 };
-use crate::config::values::{Ident, Label, ProbeHost, StoreWord, show_time};
+use crate::config::values::{FilePath, Ident, Label, ProbeHost, ProtocolWord, StoreWord, show_time};
 
 /// What a pool is made of, as far as the file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +70,14 @@ impl<'a> Check<'a> {
             if let Some(nodes) = self.pool(at, name, &pool.value) {
                 let sticky = StickySettings { linger: pool.value.sticky.linger.value.0 };
                 let region = region.cloned();
-                pools.insert(
-                    name.clone(),
-                    Arc::new(PoolSettings { name: name.clone(), nodes, sticky, region }),
-                );
+                let protocol = match pool.value.protocol.value {
+                    ProtocolWord::H1 => Protocol::H1,
+                    ProtocolWord::H2 => Protocol::H2,
+                };
+                let tls = self.node_tls(name, &pool.value, &nodes);
+                let name = name.clone();
+                let settings = PoolSettings { name: name.clone(), nodes, sticky, region, protocol, tls };
+                pools.insert(name, Arc::new(settings));
             }
         }
         self.regions(&pools);
@@ -84,6 +90,18 @@ impl<'a> Check<'a> {
                 if let Some((check_at, _)) = pool.check.full() {
                     let message = format!("pools.{name}: embedded workers check themselves");
                     self.fault(check_at, message, "remove `check`; see `media.selftest`");
+                }
+                if pool.protocol.is_given() {
+                    let message = format!("pools.{name}: embedded workers are not reached by HTTP");
+                    self.fault(pool.protocol.at, message, "remove `protocol`");
+                }
+                if let Some((tls_at, _)) = pool.tls.full() {
+                    let message = format!("pools.{name}: embedded workers are not reached over TLS");
+                    self.fault(
+                        tls_at,
+                        message,
+                        "remove `tls`; certificates for clients stand in `listeners`",
+                    );
                 }
                 pool.embedded.get().map(|embedded| PoolNodes::Embedded { workers: embedded.0 })
             }
@@ -234,6 +252,65 @@ impl<'a> Check<'a> {
                 );
             }
         }
+    }
+
+    /// Reads what a pool trusts and what it shows of itself.
+    fn node_tls(&mut self, pool: &Name, file: &PoolFile, nodes: &PoolNodes) -> NodeTlsSettings {
+        let (Some((at, file)), PoolNodes::Http { nodes, .. }) = (file.tls.full(), nodes) else {
+            return NodeTlsSettings::default();
+        };
+        let path = format!("pools.{pool}.tls");
+        let NodeTlsFile { ca, sni, verify, cert, key } = &file.value;
+        let ca = ca.full().and_then(|(_, ca)| {
+            let file = secrets::resolve(self.base, &ca.value.0);
+            let read = secrets::read_authorities(&file);
+            let certificates = self.taken(ca.at, &format!("{path}.ca"), read)?;
+            Some(Authorities { path: file, certificates: certificates.into() })
+        });
+        let client = match (cert, key) {
+            (Given::Yes(..), Given::Yes(..)) => self.edge_certificate(&path, cert, key),
+            (Given::Yes(key_at, _), Given::No) => {
+                self.fault(*key_at, format!("{path} has `cert` and no `key`"), "add the certificate's `key`");
+                None
+            }
+            (Given::No, Given::Yes(key_at, _)) => {
+                self.fault(*key_at, format!("{path} has `key` and no `cert`"), "add the key's `cert`");
+                None
+            }
+            (Given::No, Given::No) | (Given::Faulty, _) | (_, Given::Faulty) => None,
+        };
+        let mut services = nodes.values().flat_map(|node| node.services.values());
+        if !nodes.is_empty() && !services.any(|service| service.tls) {
+            let cure = "write nodes as \"https://...\", or services as \"https:443\"";
+            self.faults.warn(at, format!("{path}: no node of the pool is reached over TLS"), cure);
+        }
+        if !verify.value.0 {
+            let cure = "name who vouches for them as `ca`";
+            let message =
+                format!("{path}: whoever is between may pretend to be a node: they are not verified");
+            self.faults.warn(verify.at, message, cure);
+        }
+        let sni = sni.get().map(|sni| sni.0.clone());
+        NodeTlsSettings { ca, sni, verify: verify.value.0, client }
+    }
+
+    fn edge_certificate(
+        &mut self,
+        path: &str,
+        cert: &Given<FilePath>,
+        key: &Given<FilePath>,
+    ) -> Option<ClientCertificate> {
+        let (cert, key) = (cert.full()?.1, key.full()?.1);
+        let files = CertificateFiles {
+            cert: secrets::resolve(self.base, &cert.value.0),
+            key: secrets::resolve(self.base, &key.value.0),
+        };
+        let chain = self.taken(cert.at, &format!("{path}.cert"), secrets::read_chain(&files.cert));
+        let pem = self.taken(key.at, &format!("{path}.key"), secrets::read_key(&files.key));
+        let (chain, pem) = (chain?, pem?);
+        let pair = secrets::check_pair(chain.clone(), pem.clone_key());
+        self.taken(key.at, &format!("{path}.key"), pair)?;
+        Some(ClientCertificate { files, chain: chain.into(), key: Arc::new(pem) })
     }
 
     /// Takes the probes of a check, each of a service that every node has.

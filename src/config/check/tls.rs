@@ -137,7 +137,7 @@ impl Check<'_> {
         });
         let (_, ca) = file.ca.full()?;
         let at = secrets::resolve(self.base, &ca.value.0);
-        self.taken(ca.at, &format!("{path}.ca"), secrets::check_authorities(&at))?;
+        self.taken(ca.at, &format!("{path}.ca"), secrets::read_authorities(&at))?;
         let mode = match file.mode.value {
             ClientModeWord::Required => ClientCertificateMode::Required,
             ClientModeWord::Optional => ClientCertificateMode::Optional,

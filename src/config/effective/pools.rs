@@ -1,14 +1,18 @@
 //! Pools as YAML.
 
+use std::path::Path;
+
 use serde_yaml::Value;
 
 use super::{Map, map_of};
 use crate::config::file::NodeMap;
-use crate::config::settings::{HttpNode, PoolNodes, PoolSettings, Probe, ProbeKind, WEB};
+use crate::config::settings::{
+    HttpNode, NodeTlsSettings, PoolNodes, PoolSettings, Probe, ProbeKind, Protocol, Service, WEB,
+};
 use crate::config::values::{show_node_url, show_time};
 
-pub(super) fn pool(settings: &PoolSettings) -> Map {
-    let PoolSettings { name: _, nodes, sticky, region: _ } = settings;
+pub(super) fn pool(settings: &PoolSettings, base: &Path) -> Map {
+    let PoolSettings { name: _, nodes, sticky, region: _, protocol, tls } = settings;
     let mut map = Map::default();
     match nodes {
         PoolNodes::Embedded { workers: None } => map.put("embedded", "auto"),
@@ -24,6 +28,16 @@ pub(super) fn pool(settings: &PoolSettings) -> Map {
                     .with("rise", check.rise.get())
                     .with("fall", check.fall.get());
                 map.put("check", check);
+            }
+            map.put(
+                "protocol",
+                match protocol {
+                    Protocol::H1 => "h1",
+                    Protocol::H2 => "h2",
+                },
+            );
+            if *tls != NodeTlsSettings::default() {
+                map.put("tls", node_tls(tls, base));
             }
         }
     }
@@ -42,9 +56,9 @@ fn node(settings: &HttpNode) -> Map {
         let mut has_others = false;
         for (name, service) in &**services {
             if NodeMap::SHORT.contains(&&**name) {
-                map.put(name, service.port);
+                map.put(name, port(*service));
             } else {
-                others.put(name, service.port);
+                others.put(name, port(*service));
                 has_others = true;
             }
         }
@@ -58,6 +72,28 @@ fn node(settings: &HttpNode) -> Map {
         }
     }
     map.with("weight", *weight)
+}
+
+fn port(service: Service) -> Value {
+    if service.tls { format!("https:{}", service.port).into() } else { service.port.into() }
+}
+
+fn node_tls(settings: &NodeTlsSettings, base: &Path) -> Map {
+    let NodeTlsSettings { ca, sni, verify, client } = settings;
+    let path = |path: &Path| path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned();
+    let mut map = Map::default();
+    if let Some(ca) = ca {
+        map.put("ca", path(&ca.path));
+    }
+    if let Some(sni) = sni {
+        map.put("sni", &**sni);
+    }
+    map.put("verify", *verify);
+    if let Some(client) = client {
+        map.put("cert", path(&client.files.cert));
+        map.put("key", path(&client.files.key));
+    }
+    map
 }
 
 fn probe(settings: &Probe) -> Value {

@@ -8,8 +8,10 @@ use crate::config::read::{
     At, Given, KeyKind, KeySchema, Names, Read, Reader, Reload, either, record, record_schema,
 };
 use crate::config::tree::Node;
+use crate::config::values::flag::Flag;
 use crate::config::values::{
-    CheckPath, Count, Ident, Label, NodeHost, NodeUrl, ProbeHost, ProbeText, ServicePort, Time,
+    CheckPath, Count, FilePath, Ident, Label, NodeHost, NodeUrl, ProbeHost, ProbeText, ProtocolWord,
+    ServicePort, Time,
 };
 
 record! {
@@ -21,6 +23,11 @@ record! {
         embedded: EmbeddedFile, optional, restart;
         /// Active check of each HTTP node. Without it a node is up until a connect to it fails.
         check: CheckFile, optional, inside;
+        /// What requests speak to the nodes: h1; or h2, over TLS if the node agrees, without TLS in any case. WebSockets
+        /// are h1.
+        protocol: ProtocolWord, default(ProtocolWord::H1), live;
+        /// TLS to `https` nodes and services.
+        tls: NodeTlsFile, optional, inside;
         /// How rooms stick to their node.
         sticky: StickyFile, nested, inside;
     }
@@ -29,9 +36,10 @@ record! {
 record! {
     /// An HTTP node: where it is (`url`, or `host` with services), where it stands, what it runs.
     NodeMap {
-        /// Where it is, with the one service `web`: http://host:port. Further services may stand beside it.
+        /// Where it is, with the one service `web`: http://host:port or https://host:port. Further services may stand beside it.
         url: NodeUrl, optional, live;
-        /// Where it is: an IP address or a name. Its services are named by the keys that follow.
+        /// Where it is: an IP address or a name. Its services are named by the keys that follow; each is a port, or
+        /// "https:PORT" over TLS.
         host: NodeHost, optional, live;
         /// Port of its web server: where requests go that nothing sends elsewhere.
         web: ServicePort, optional, live;
@@ -138,6 +146,22 @@ impl Read for ServiceProbeFile {
         }
         let service = Given::Yes(reader.key_at(), At::read(node, reader)?);
         Some(Self(ServiceProbe { service, ..ServiceProbe::absent() }))
+    }
+}
+
+record! {
+    /// TLS to nodes: whom the pool trusts, and what it shows of itself.
+    NodeTlsFile {
+        /// PEM certificates of those who may vouch for a node. Without it: the machine's own roots.
+        ca: FilePath, optional, live;
+        /// The name that is sent (SNI) and that a node's certificate must have. Without it: the node's host.
+        sni: NodeHost, optional, live;
+        /// Whether a node must prove who it is.
+        verify: Flag, default(Flag(true)), live;
+        /// Certificate that is shown to nodes which ask for one: a PEM chain, leaf first.
+        cert: FilePath, optional, live;
+        /// Its key.
+        key: FilePath, optional, live;
     }
 }
 

@@ -96,7 +96,7 @@ record! {
 record! {
     /// Deadlines towards nodes.
     SiteTimeoutsFile {
-        /// TCP connect to a node.
+        /// TCP connect and TLS handshake with a node.
         connect: Time<50, 600>, default(Time::secs(3)), live;
         /// From the end of a request to the head of its response, and between two reads of a body.
         response: Time<100, 86_400>, default(Time::secs(90)), live;

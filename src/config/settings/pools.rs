@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Name;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::{CertificateFiles, Name};
 
 /// A named set of nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +21,23 @@ pub struct PoolSettings {
     pub sticky: StickySettings,
     /// The region of this edge: nodes that stand there come first.
     pub region: Option<Name>,
+    /// What requests speak to its nodes. WebSockets are always HTTP/1.1.
+    pub protocol: Protocol,
+    /// TLS to those services that are reached over it.
+    pub tls: NodeTlsSettings,
 }
 
 impl PoolSettings {
     /// Creates a pool of an edge without a region.
     pub fn new(name: impl Into<Name>, nodes: PoolNodes, linger: Duration) -> Self {
-        Self { name: name.into(), nodes, sticky: StickySettings { linger }, region: None }
+        Self {
+            name: name.into(),
+            nodes,
+            sticky: StickySettings { linger },
+            region: None,
+            protocol: Protocol::H1,
+            tls: NodeTlsSettings::default(),
+        }
     }
 
     /// Returns the first node that lacks a service, by name: what is sent to the service could not go there. `None`:
@@ -77,6 +91,63 @@ pub struct HttpNode {
 pub struct Service {
     /// TCP port.
     pub port: u16,
+    /// Whether it is reached over TLS, as the pool's `tls` says.
+    pub tls: bool,
+}
+
+impl Service {
+    /// A service without TLS.
+    pub fn plain(port: u16) -> Self {
+        Self { port, tls: false }
+    }
+}
+
+/// What requests speak to nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2: over TLS if the node chooses it (ALPN), without TLS in any case (prior knowledge).
+    H2,
+}
+
+/// TLS to nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeTlsSettings {
+    /// Who may vouch for a node; `None`: the machine's own roots.
+    pub ca: Option<Authorities>,
+    /// The name that is sent and that a certificate must have; `None`: the node's host.
+    pub sni: Option<Name>,
+    /// Whether a node must prove who it is. Default true.
+    pub verify: bool,
+    /// What this edge shows of itself.
+    pub client: Option<ClientCertificate>,
+}
+
+impl Default for NodeTlsSettings {
+    fn default() -> Self {
+        Self { ca: None, sni: None, verify: true, client: None }
+    }
+}
+
+/// Authorities, as they were read from their file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorities {
+    /// The file.
+    pub path: PathBuf,
+    /// Its certificates; at least one.
+    pub certificates: Arc<[CertificateDer<'static>]>,
+}
+
+/// A client certificate, as it was read from its files. Its key is not shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Chain and key.
+    pub files: CertificateFiles,
+    /// The chain, leaf first.
+    pub chain: Arc<[CertificateDer<'static>]>,
+    /// The leaf's key.
+    pub key: Arc<PrivateKeyDer<'static>>,
 }
 
 /// The service that requests go to when nothing names another.
@@ -85,7 +156,7 @@ pub const WEB: &str = "web";
 impl HttpNode {
     /// Creates a node with the service [`WEB`] alone, of weight 100.
     pub fn new(host: impl Into<Name>, port: u16) -> Self {
-        Self::with_services(host, [(WEB, Service { port })])
+        Self::with_services(host, [(WEB, Service::plain(port))])
     }
 
     /// Creates a node with these services, of weight 100.

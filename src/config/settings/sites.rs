@@ -127,7 +127,7 @@ pub enum PathRule {
 /// Deadlines of requests and tunnels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteTimeouts {
-    /// TCP connect to a node. Default 3 s.
+    /// TCP connect and TLS handshake with a node. Default 3 s.
     pub connect: Duration,
     /// From the request's end to the response head, and between two reads of a body. Default 90 s, for BOSH.
     pub response: Duration,

@@ -1,6 +1,7 @@
 //! Files with faults: each is told with its place, what is wrong and what would be right.
 
 use super::broken_limits::LIMITS;
+use super::broken_pools::POOLS;
 use super::broken_routes::ROUTES;
 use super::broken_sense::SENSE;
 use super::broken_text::TEXT;
@@ -34,7 +35,7 @@ fn every_kind_of_fault_is_told_with_its_place_and_its_cure() {
     let dir = folder();
     let at = format!("{}/", dir.path().display());
     let mut wrong = Vec::new();
-    for case in TEXT.iter().chain(SENSE).chain(ROUTES).chain(LIMITS) {
+    for case in TEXT.iter().chain(SENSE).chain(POOLS).chain(ROUTES).chain(LIMITS) {
         let text = text(case);
         let faults = match load(&text, dir.path(), case.edge) {
             Ok(_) => panic!("{}: no fault in\n{text}", case.name),

@@ -2,6 +2,7 @@
 
 mod broken;
 mod broken_limits;
+mod broken_pools;
 mod broken_routes;
 mod broken_sense;
 mod broken_text;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{ISSUE, folder, load};
 use crate::config::settings::{
-    Advertise, App, Auth, CheckSettings, PathRule, PoolNodes, Probe, ProbeKind, RoomRule, StoreSettings,
-    TlsSettings,
+    Advertise, App, Auth, CheckSettings, PathRule, PoolNodes, Probe, ProbeKind, Protocol, RoomRule, Service,
+    StoreSettings, TlsSettings,
 };
 use crate::config::{load_demo, restart_needed};
 
@@ -105,6 +105,51 @@ fn a_check_lists_what_must_pass() {
     assert_eq!(check.probes, expected);
     let again = load(&loaded.effective, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!((loaded.settings, loaded.effective), (again.settings, again.effective));
+}
+
+#[test]
+fn tls_to_nodes_is_read_from_its_files() {
+    let dir = folder();
+    let text = ISSUE
+        .replace("s1: \"http://127.0.0.1:9001\"", "s1: { host: s1.test, web: \"https:443\", ws: 90, prosody: 5280, jicofo: 8888 }")
+        .replace("s2: \"http://127.0.0.1:9002\"", "s2: \"https://s2.test\"")
+        .replace(
+            "sticky: { linger: 5m }",
+            "protocol: h2\n    tls: { ca: tls/cert.pem, sni: nodes.test, cert: tls/cert.pem, key: tls/key.pem }",
+        );
+    let loaded = load(&text, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.warnings, vec![]);
+    let pool = &loaded.settings.pools["shards"];
+    let PoolNodes::Http { nodes, .. } = &pool.nodes else { panic!() };
+    let tls = |port| Service { port, tls: true };
+    assert_eq!((nodes["s1"].services["web"], nodes["s1"].services["ws"]), (tls(443), Service::plain(90)));
+    assert_eq!(nodes["s2"].only_web(), Some(tls(443)));
+    assert_eq!(
+        (pool.protocol, pool.tls.verify, pool.tls.sni.as_deref()),
+        (Protocol::H2, true, Some("nodes.test"))
+    );
+    assert_eq!(pool.tls.ca.as_ref().unwrap().certificates.len(), 1);
+    assert_eq!(pool.tls.client.as_ref().unwrap().files.key, dir.path().join("tls/key.pem"));
+    assert!(!format!("{:?}", pool.tls.client).contains("302e"), "the key is not shown");
+    let again = load(&loaded.effective, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((loaded.settings.clone(), loaded.effective), (again.settings, again.effective));
+    // Other bytes in the same file are another policy.
+    std::fs::copy(dir.path().join("tls/cert-again.pem"), dir.path().join("tls/cert.pem")).unwrap();
+    let other = load(&text, dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_ne!(other.settings.pools["shards"].tls, loaded.settings.pools["shards"].tls);
+    for (from, to, warning) in [
+        ("sni: nodes.test", "verify: false", "whoever is between may pretend to be a node"),
+        ("\"https:443\"", "443", ""),
+        ("\"https://s2.test\"", "\"http://s2.test\"", "no node of the pool is reached over TLS"),
+    ] {
+        let text =
+            if from == "\"https://s2.test\"" { text.replace("\"https:443\"", "443") } else { text.clone() };
+        let loaded =
+            load(&text.replace(from, to), dir.path(), None).unwrap_or_else(|faults| panic!("{faults}"));
+        let warnings: Vec<String> = loaded.warnings.iter().map(crate::config::Fault::one_line).collect();
+        assert_eq!(warnings.len(), usize::from(!warning.is_empty()), "{warnings:?}");
+        assert!(warnings.iter().all(|found| found.contains(warning)), "{warnings:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::config::tree::Node;
 text_value! {
     /// Host and port of an HTTP node.
     NodeUrl((Name, Service)), "a URL",
-    { "type": "string", "pattern": "^http://", "examples": ["http://10.0.1.11:80"] }, parse_node_url
+    { "type": "string", "pattern": "^https?://", "examples": ["http://10.0.1.11:80", "https://s1.example.com"] }, parse_node_url
 }
 text_value! {
     /// Host of a node with named services.
@@ -23,8 +23,9 @@ text_value! {
     parse_node_host
 }
 text_value! {
-    /// Where a service of a node is: its port.
-    ServicePort(Service), "a port", { "type": ["integer", "string"], "minimum": 1, "maximum": 65535 },
+    /// Where a service of a node is: its port, or `https:PORT` over TLS.
+    ServicePort(Service), "a port",
+    { "type": ["integer", "string"], "minimum": 1, "maximum": 65535, "pattern": "^(https?:)?[0-9]+$" },
     parse_service
 }
 text_value! {
@@ -81,8 +82,14 @@ fn parse_label(text: &str) -> Result<Name, Wrong> {
 }
 
 fn parse_service(text: &str) -> Result<Service, Wrong> {
-    match parse_port(text) {
-        Some(port) if port > 0 => Ok(Service { port }),
+    let (tls, port) = match text.split_once(':') {
+        Some(("https", port)) => (true, port),
+        Some(("http", port)) => (false, port),
+        Some(_) => return Err(("not a port".to_owned(), "1 to 65535, or \"https:443\" over TLS".to_owned())),
+        None => (false, text),
+    };
+    match parse_port(port) {
+        Some(port) if port > 0 => Ok(Service { port, tls }),
         Some(_) | None => Err(("not a port".to_owned(), "1 to 65535".to_owned())),
     }
 }
@@ -115,15 +122,13 @@ fn checked_host(host: &str) -> Result<Name, String> {
 
 fn parse_node_url(text: &str) -> Result<(Name, Service), Wrong> {
     let wrong = |cure: String| Err(("not the URL of a node".to_owned(), cure));
-    let rest = match text.split_once("://") {
-        Some(("http", rest)) => rest,
-        Some(("https", rest)) => {
-            return Err((
-                "scheme must be http".to_owned(),
-                format!("write {}", quote(&format!("http://{rest}"))),
-            ));
+    let (tls, rest) = match text.split_once("://") {
+        Some(("http", rest)) => (false, rest),
+        Some(("https", rest)) => (true, rest),
+        Some(_) => {
+            let cure = "\"http://10.0.1.11:80\" or \"https://10.0.1.11:443\"".to_owned();
+            return Err(("scheme must be http or https".to_owned(), cure));
         }
-        Some(_) => return Err(("scheme must be http".to_owned(), "\"http://10.0.1.11:80\"".to_owned())),
         None => return wrong(format!("write {}", quote(&format!("http://{text}")))),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -152,19 +157,24 @@ fn parse_node_url(text: &str) -> Result<(Name, Service), Wrong> {
         },
     };
     let port = match port {
+        None if tls => 443,
         None => 80,
         Some(port) => match parse_port(port) {
             Some(port) if port > 0 => port,
             Some(_) | None => return wrong("a port is 1 to 65535".to_owned()),
         },
     };
-    checked_host(host).map(|host| (host, Service { port })).or_else(wrong)
+    checked_host(host).map(|host| (host, Service { port, tls })).or_else(wrong)
 }
 
 /// Writes host and service as the file has them.
 pub(in crate::config) fn show_node_url(host: &str, service: Service) -> String {
-    let port = service.port;
-    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+    let (scheme, port) = (if service.tls { "https" } else { "http" }, service.port);
+    if host.contains(':') {
+        format!("{scheme}://[{host}]:{port}")
+    } else {
+        format!("{scheme}://{host}:{port}")
+    }
 }
 
 #[cfg(test)]
@@ -180,10 +190,9 @@ mod tests {
             ("http://[::1]:81", "::1", 81),
             ("http://[2001:db8::1]", "2001:db8::1", 80),
         ] {
-            assert_eq!(parse_node_url(text), Ok((Arc::from(host), Service { port })), "{text}");
+            assert_eq!(parse_node_url(text), Ok((Arc::from(host), Service::plain(port))), "{text}");
         }
         for (text, wrong) in [
-            ("https://a:443", "scheme must be http"),
             ("tcp://a:443", "scheme must be http"),
             ("a:80", "write \"http://a:80\""),
             ("http://a:80/path", "only host and port"),
@@ -201,6 +210,28 @@ mod tests {
         ] {
             let (message, cure) = parse_node_url(text).unwrap_err();
             assert!(message.starts_with(wrong) || cure.starts_with(wrong), "{text}: {message}; {cure}");
+        }
+    }
+
+    #[test]
+    fn services_and_nodes_over_tls() {
+        let tls = |port| Service { port, tls: true };
+        for (text, service) in
+            [("80", Service::plain(80)), ("http:81", Service::plain(81)), ("https:443", tls(443))]
+        {
+            assert_eq!(parse_service(text), Ok(service), "{text}");
+        }
+        for text in ["0", "65536", "tcp:80", "https:", "https:0", "443:https", "https://a:443", "-1", ""] {
+            assert!(parse_service(text).is_err(), "{text}");
+        }
+        for (text, host, port) in [
+            ("https://s1.test", "s1.test", 443),
+            ("https://[::1]:8443", "::1", 8443),
+            ("https://A:80/", "a", 80),
+        ] {
+            let parsed = parse_node_url(text).unwrap();
+            assert_eq!(parsed, (Arc::from(host), tls(port)), "{text}");
+            assert_eq!(parse_node_url(&show_node_url(&parsed.0, parsed.1)), Ok(parsed));
         }
     }
 

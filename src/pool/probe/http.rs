@@ -7,9 +7,12 @@ use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 
-use super::judge::{Answer, BODY_BYTES_MAX};
-use super::tcp;
+use super::judge::Answer;
+use super::{h2, tcp};
+use crate::config::settings::Protocol;
+use crate::pool::dial::Tls;
 use crate::pool::health::FailReason;
+use crate::pool::tls::NodeTls;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -22,30 +25,42 @@ pub struct Question<'a> {
     pub post: Option<(&'static str, &'static str)>,
 }
 
-/// Asks the service at `host:port`. `timeout` bounds everything from resolving to the last byte that is read; of a
-/// longer body than [`BODY_BYTES_MAX`] the beginning is returned.
+/// How a service is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// An IP address or a name.
+    pub host: &'a str,
+    /// TCP port.
+    pub port: u16,
+    /// TLS, or none.
+    pub tls: Option<&'a NodeTls>,
+    /// What is spoken; over TLS, what the service chooses of it.
+    pub protocol: Protocol,
+}
+
+/// Asks a service. `timeout` bounds everything from resolving to the last byte that is read; of a longer body than
+/// [`BODY_BYTES_MAX`](super::judge::BODY_BYTES_MAX) the beginning is returned.
 ///
 /// # Errors
 /// There was no answer: why.
-pub async fn ask(
-    host: &str,
-    port: u16,
-    question: &Question<'_>,
-    timeout: Duration,
-) -> Result<Answer, FailReason> {
-    let asked = tokio::time::timeout(timeout, exchange(host, port, question, timeout)).await;
+pub async fn ask(way: Way<'_>, question: &Question<'_>, timeout: Duration) -> Result<Answer, FailReason> {
+    let asked = tokio::time::timeout(timeout, exchange(way, question, timeout)).await;
     asked.unwrap_or(Err(FailReason::Timeout(timeout)))
 }
 
-async fn exchange(
-    host: &str,
-    port: u16,
-    question: &Question<'_>,
-    timeout: Duration,
-) -> Result<Answer, FailReason> {
-    let own = authority(host, port);
+async fn exchange(way: Way<'_>, question: &Question<'_>, timeout: Duration) -> Result<Answer, FailReason> {
+    let Way { host, port, tls, protocol } = way;
+    let tls = tls.map(|policy| Tls { policy, host, protocol });
+    let stream = tcp::connect(host, port, timeout, tls).await?;
+    let own = authority(host, port, tls.is_some());
+    let authority = question.host.unwrap_or(&own);
+    let h2 = stream.chose_h2() || (tls.is_none() && protocol == Protocol::H2);
+    if h2 {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        return h2::exchange(stream, scheme, authority, question).await;
+    }
     let mut request = hyper::Request::get(question.path)
-        .header(HOST, question.host.unwrap_or(&own))
+        .header(HOST, authority)
         .header(USER_AGENT, "roomgate")
         .header(CONNECTION, "close");
     if let Some((media_type, _)) = question.post {
@@ -54,7 +69,6 @@ async fn exchange(
     let body = Full::new(Bytes::from_static(question.post.map_or(&[], |(_, body)| body.as_bytes())));
     let request =
         request.body(body).map_err(|e| FailReason::Answer(format!("no request can be made: {e}")))?;
-    let stream = tcp::connect(host, port, timeout).await?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake(TokioIo::new(stream))
@@ -87,11 +101,7 @@ async fn read(
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(answer)?;
-        let data = frame.data_ref().map_or(&[][..], |data| data);
-        let room = BODY_BYTES_MAX - read.body.len();
-        read.body.extend_from_slice(data.get(..room).unwrap_or(data));
-        if data.len() > room {
-            // It talks, and what more it says is of no interest.
+        if !read.add(frame.data_ref().map_or(&[][..], |data| data)) {
             break;
         }
     }
@@ -106,15 +116,15 @@ fn answer(error: hyper::Error) -> FailReason {
     FailReason::Answer(text)
 }
 
-fn authority(host: &str, port: u16) -> String {
+fn authority(host: &str, port: u16, tls: bool) -> String {
     let host =
         if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
     // RFC 9110 section 7.2: without the port when it is the scheme's own.
-    if port == 80 { host } else { format!("{host}:{port}") }
+    if port == if tls { 443 } else { 80 } { host } else { format!("{host}:{port}") }
 }
 
 /// An answer's head may not be larger. hyper asks for 8 KiB at least.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -126,9 +136,13 @@ mod tests {
     use crate::config::settings::ProbeKind;
     use crate::pool::health::CheckOutcome;
 
+    fn plain(host: &str, port: u16) -> Way<'_> {
+        Way { host, port, tls: None, protocol: Protocol::H1 }
+    }
+
     /// Asks and judges as a check of a path does.
     async fn check(host: &str, port: u16, path: &str, timeout: Duration) -> CheckOutcome {
-        let asked = ask(host, port, &Question { path, host: None, post: None }, timeout).await;
+        let asked = ask(plain(host, port), &Question { path, host: None, post: None }, timeout).await;
         let kind = ProbeKind::Http { status: None, body: None };
         match asked.and_then(|answer| judge(&kind, &answer)) {
             Ok(()) => CheckOutcome::Pass,
@@ -238,7 +252,7 @@ mod tests {
             stream.write_all(answer).await.unwrap();
             String::from_utf8(asked).unwrap()
         };
-        let (answer, asked) = tokio::join!(ask("127.0.0.1", port, &question, LONG), serve);
+        let (answer, asked) = tokio::join!(ask(plain("127.0.0.1", port), &question, LONG), serve);
         let expected = Answer { status: 200, content_type: "text/xml".to_owned(), body: b"<ok/>".to_vec() };
         assert_eq!(answer, Ok(expected));
         assert!(asked.starts_with("POST /http-bind HTTP/1.1\r\n"), "{asked}");
@@ -271,7 +285,8 @@ mod tests {
             ("2001:db8::1", 80, "[2001:db8::1]"),
             ("[2001:db8::1]", 81, "[2001:db8::1]:81"),
         ] {
-            assert_eq!(authority(host, port), expected);
+            assert_eq!(authority(host, port, false), expected);
+            assert_eq!(authority("a", port, true), format!("a:{port}"));
         }
     }
 }

@@ -16,6 +16,15 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+impl Answer {
+    /// Adds a part of the body; false: it talks, and what more it says is of no interest.
+    pub(super) fn add(&mut self, data: &[u8]) -> bool {
+        let room = BODY_BYTES_MAX.saturating_sub(self.body.len());
+        self.body.extend_from_slice(data.get(..room).unwrap_or(data));
+        data.len() <= room
+    }
+}
+
 /// Judges an answer to a probe.
 ///
 /// # Errors

@@ -1,20 +1,21 @@
 //! Asks nodes how they are, one connection for each question.
 
+mod h2;
 pub mod http;
 pub mod judge;
 pub mod tcp;
 
-use http::Question;
+use http::{Question, Way};
 use judge::judge;
 
 use crate::config::settings::{CheckSettings, Probe, ProbeKind};
-use crate::pool::Target;
+use crate::pool::Node;
 use crate::pool::health::{CheckOutcome, FailReason};
 
 /// Makes one check: asks everything at once and waits for all answers, at most the check's timeout. What failed first
 /// in the check's order is the reason, and says which probe it was where there are several.
-pub async fn check(target: &Target, check: &CheckSettings) -> CheckOutcome {
-    let asked = check.probes.iter().map(|probe| ask(target, probe, check));
+pub async fn check(node: &Node, check: &CheckSettings) -> CheckOutcome {
+    let asked = check.probes.iter().map(|probe| ask(node, probe, check));
     let answers = futures_util::future::join_all(asked).await;
     let several = answers.len() > 1;
     let mut lack = None;
@@ -33,14 +34,16 @@ pub async fn check(target: &Target, check: &CheckSettings) -> CheckOutcome {
     lack.map_or(CheckOutcome::Pass, CheckOutcome::Fail)
 }
 
-async fn ask(target: &Target, probe: &Probe, check: &CheckSettings) -> Result<(), FailReason> {
-    let (host, service) = target.service(Some(&probe.service))?;
+async fn ask(node: &Node, probe: &Probe, check: &CheckSettings) -> Result<(), FailReason> {
+    let (host, service) = node.target.service(Some(&probe.service))?;
     let post = match probe.kind {
         ProbeKind::Bosh => Some(("text/xml; charset=utf-8", BOSH_EMPTY)),
         ProbeKind::Http { .. } | ProbeKind::Jicofo => None,
     };
     let question = Question { path: &probe.path, host: probe.host.as_deref(), post };
-    let answer = http::ask(host, service.port, &question, check.timeout).await?;
+    let tls = if service.tls { Some(node.tls()?) } else { None };
+    let way = Way { host, port: service.port, tls: tls.as_deref(), protocol: node.protocol() };
+    let answer = http::ask(way, &question, check.timeout).await?;
     judge(&probe.kind, &answer)
 }
 
