@@ -34,7 +34,7 @@ impl Embedded {
     ) -> anyhow::Result<Option<Self>> {
         let Some(count) = settings.pools.values().find_map(|pool| match pool.nodes {
             PoolNodes::Embedded { workers } => Some(workers.unwrap_or_else(cores)),
-            PoolNodes::Http { .. } => None,
+            PoolNodes::Http { .. } | PoolNodes::Tcp { .. } => None,
         }) else {
             return Ok(None);
         };

@@ -167,7 +167,10 @@ impl AdminView for App {
             missing.push("no listener accepts".to_owned());
         }
         let running = self.running.load();
-        let mut pools: Vec<&str> = running.settings.sites.iter().map(|site| &*site.pool).collect();
+        let of_sites = running.settings.sites.iter().map(|site| &*site.pool);
+        let of_listeners = running.settings.listeners.values().flat_map(|listener| listener.passes_to());
+        let of_listeners = of_listeners.map(|pool| &**pool);
+        let mut pools: Vec<&str> = of_sites.chain(of_listeners).collect();
         pools.sort_unstable();
         pools.dedup();
         for name in pools {

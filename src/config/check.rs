@@ -2,6 +2,7 @@
 
 mod access_log;
 mod bind;
+mod l4;
 mod limits;
 mod pools;
 mod routes;
@@ -60,9 +61,24 @@ pub(super) fn check(file: &File, base: &Path, choice: EdgeChoice<'_>, faults: &m
     let limits = check.limits();
     let bans = check.bans();
     let access_log = check.access_log();
+    let trusted = check.peers("trusted", &file.trusted.value);
     let rooms = RoomTableSettings { rooms_max: file.rooms.max.value.0 as usize };
     let shutdown = check.shutdown();
-    Settings { edge, listeners, media, sites, pools, store, admin, limits, bans, access_log, rooms, shutdown }
+    Settings {
+        edge,
+        listeners,
+        media,
+        sites,
+        pools,
+        trusted,
+        store,
+        admin,
+        limits,
+        bans,
+        access_log,
+        rooms,
+        shutdown,
+    }
 }
 
 impl<'a> Check<'a> {
@@ -175,12 +191,20 @@ impl<'a> Check<'a> {
             };
             let redirect = self.redirect(&path, listener);
             let acme_challenge = self.acme_challenge(&path, listener);
+            let tcp = self.listener_tcp(&path, listener);
+            let passthrough = self.passthrough(&path, listener);
+            let turn = self.turn(&path, listener);
+            let proxy_protocol_from = self.proxy_protocol_from(&path, listener);
             let settings = ListenerSettings {
                 name: name.clone(),
                 bind: self.bind(&path, &listener.bind),
                 tls,
                 redirect,
                 acme_challenge,
+                tcp,
+                passthrough,
+                turn,
+                proxy_protocol_from,
                 limits: ListenerLimits {
                     handshake_timeout: listener.timeouts.handshake.value.0,
                     head_timeout: listener.timeouts.head.value.0,

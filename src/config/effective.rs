@@ -17,6 +17,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::file::File;
 use super::settings::{AdminSettings, Advertise, MediaSettings, Settings, StoreSettings};
+use super::values::network::show_network;
 use super::values::{show_bind, show_time};
 use access_log::access_log;
 use limits::{bans, limits};
@@ -32,6 +33,7 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
         media,
         sites,
         pools,
+        trusted,
         store,
         admin,
         limits: edge_limits,
@@ -68,6 +70,7 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
     }
     root.put("sites", map_of(sites.iter().map(|s| (&*s.name, site(s, base)))));
     root.put("pools", map_of(pools.iter().map(|(name, p)| (&**name, pool(p, base)))));
+    root.put("trusted", list(trusted.iter().map(show_network)));
     root.put(
         "store",
         match store {

@@ -25,6 +25,7 @@ use super::read::{
     At, Given, KeyKind, KeySchema, List, Names, Read, Reader, Reload, either, record, record_schema,
 };
 use super::tree::{Kind, Node};
+use super::values::network::Network;
 use super::values::{Advertised, Bind, Count, Host, Ident, Label, PublicIp, StoreWord, Time};
 
 record! {
@@ -45,6 +46,9 @@ record! {
         sites: Names<Host, SiteFile>, required, inside;
         /// Where rooms live, by name.
         pools: Names<Ident, PoolFile>, required, inside;
+        /// Networks of proxies in front of this edge. What they say in `X-Forwarded-For`, `-Proto`, `-Host` or `Forwarded`
+        /// counts; from everybody else it is dropped.
+        trusted: List<Network>, default(List::of([])), live;
         /// Where placements are kept. memory: in this process.
         store: StoreWord, default(StoreWord::Memory), restart;
         /// The operator's endpoint: metrics, API and status page.

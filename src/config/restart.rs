@@ -22,7 +22,7 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<String> {
     for name in names(old.pools.keys(), new.pools.keys()) {
         let workers = |settings: &Settings| match settings.pools.get(&name).map(|pool| &pool.nodes) {
             Some(PoolNodes::Embedded { workers }) => Some(*workers),
-            Some(PoolNodes::Http { .. }) | None => None,
+            Some(PoolNodes::Http { .. } | PoolNodes::Tcp { .. }) | None => None,
         };
         changed(workers(old) != workers(new), || format!("pools.{name}.embedded"), &mut keys);
     }
@@ -44,7 +44,8 @@ pub fn unsafe_without_restart(started: &Settings, new: &Settings) -> Vec<String>
         ));
     }
     let mut bound = started.listeners.values().flat_map(|listener| &listener.bind);
-    let new_is_local = new.listeners.values().flat_map(|l| &l.bind).all(|address| address.ip().is_loopback());
+    let serving = new.listeners.values().filter(|listener| listener.serves_sites());
+    let new_is_local = serving.flat_map(|listener| &listener.bind).all(|address| address.ip().is_loopback());
     if let Some(address) = bound.find(|address| !address.ip().is_loopback())
         && new_is_local
     {

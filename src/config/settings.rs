@@ -45,6 +45,8 @@ pub struct Settings {
     pub sites: SiteTable,
     /// Pools by name.
     pub pools: BTreeMap<Name, Arc<PoolSettings>>,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` count; from all others they are dropped.
+    pub trusted: Vec<IpNet>,
     /// Where placements are kept.
     pub store: StoreSettings,
     /// The operator's endpoint.

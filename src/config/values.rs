@@ -105,7 +105,7 @@ pub(super) mod rate;
 pub(super) mod routes;
 
 pub(super) use nodes::{
-    CheckPath, Label, NodeHost, NodeUrl, ProbeHost, ProbeText, ServicePort, show_node_url,
+    CheckPath, Label, NodeHost, NodeUrl, ProbeHost, ProbeText, Scheme, ServicePort, show_node_url,
 };
 
 /// Message and cure.
@@ -337,6 +337,14 @@ words! {
     PlaceWord, "a way of placing" { "always" => Always, "known" => Known, "never" => Never }
 }
 words! {
+    /// A version of the PROXY protocol.
+    ProxyVersionWord, "a version of the PROXY protocol that is written" { "v2" => V2 }
+}
+words! {
+    /// What a TCP node is asked.
+    TcpCheckWord, "a check of a TCP node" { "connect" => Connect }
+}
+words! {
     /// A part of the path.
     PathWord, "a part of the path" { "last" => Last, "first" => First }
 }
@@ -489,6 +497,24 @@ impl NameRule for Host {
                 && !label.ends_with('-')
         };
         if name.len() <= 253 && name.split('.').all(label) { Ok(()) } else { wrong(HOST_CURE.to_owned()) }
+    }
+}
+
+/// Names that a ClientHello may ask for: exact, or one label and a name.
+#[derive(Clone, Debug)]
+pub(super) enum SniName {}
+
+impl NameRule for SniName {
+    const PATTERN: &'static str = r"^(\*\.)?[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?$";
+
+    fn check(name: &str) -> Result<(), Wrong> {
+        let bare = name.strip_prefix("*.").unwrap_or(name);
+        // RFC 6066 section 3: neither an address nor anything else but a name.
+        if bare == "*" || bare.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+            let cure = "\"turn.example.com\", or \"*.example.com\" for one label in front";
+            return Err((format!("{} is not a name that clients ask for", quote(name)), cure.to_owned()));
+        }
+        Host::check(bare)
     }
 }
 

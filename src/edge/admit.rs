@@ -11,6 +11,7 @@ use pingora::{Error, ErrorType};
 
 use super::acme;
 use super::compress;
+use super::forwarded;
 use super::headers;
 use super::proxy::{Phases, Request, connection_of, no_node, respond, write_whole};
 use super::route::{self, Goes, Matched, Values};
@@ -120,6 +121,8 @@ impl Phases {
             return Err(Error::explain(ErrorType::InternalError, "a session without its connection"));
         };
         let listener = conn.listener.settings();
+        let trusted = &ctx.settings.trusted;
+        ctx.via = forwarded::via(&session.req_header().headers, conn.peer, trusted).map(Box::new);
         ctx.conn = Some(conn);
         headers::join_cookies(session.req_header_mut());
         self.set_limits(session, listener.limits.idle_timeout);

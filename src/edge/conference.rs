@@ -191,7 +191,7 @@ impl Phases {
         ctx.node = Some(node.clone());
         Ok(match node.target {
             Target::Embedded { worker } => Some(JoinContext { room, worker, hold, open: node.open() }),
-            Target::Http { .. } => None,
+            Target::Http { .. } | Target::Tcp { .. } => None,
         })
     }
 }

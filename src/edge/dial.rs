@@ -4,16 +4,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::protocols::l4::stream::Stream;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
+use tokio::net::TcpStream;
+
 use super::Shared;
-use super::proxy::unavailable;
+use super::proxy::{Request, unavailable};
 use crate::clock;
 use crate::config::settings::Protocol;
 use crate::pool::dial::{Tls, dial};
 use crate::pool::{FailReason, LocalFault, Node, NodeStream, Target};
-use async_trait::async_trait;
-use pingora::connectors::L4Connect;
-use pingora::protocols::l4::stream::Stream;
-use pingora::{Error, ErrorType};
+use crate::wire::proxy_protocol::{Addresses, encode_v2};
 
 /// A lack of our own is logged at most so often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -42,12 +46,13 @@ impl Shared {
         node: &Node,
         service: Option<&str>,
         addresses: &[SocketAddr],
+        announcement: Option<&[u8]>,
         timeout: Duration,
     ) -> Result<NodeStream, FailReason> {
         let (host, service) = node.target.service(service)?;
         let policy = if service.tls { Some(node.tls()?) } else { None };
         let tls = policy.as_deref().map(|policy| Tls { policy, host, protocol: Protocol::H1 });
-        self.dial(node, addresses, timeout, tls).await
+        self.dial(node, addresses, timeout, announcement, tls).await
     }
 
     async fn dial(
@@ -55,15 +60,54 @@ impl Shared {
         node: &Node,
         addresses: &[SocketAddr],
         timeout: Duration,
+        announcement: Option<&[u8]>,
         tls: Option<Tls<'_>>,
     ) -> Result<NodeStream, FailReason> {
-        let (stream, address) = dial(addresses, timeout, tls).await?;
-        if let Target::Http { host, .. } = &node.target
+        let (stream, address) = dial(addresses, timeout, announcement, tls).await?;
+        if let Target::Http { host, .. } | Target::Tcp { host, .. } = &node.target
             && addresses.len() > 1
         {
             self.resolver.worked(host, address);
         }
         Ok(stream)
+    }
+
+    /// Connects to a TCP node, and begins with a PROXY header if there is one to write.
+    ///
+    /// # Errors
+    /// As for [`Shared::connect`].
+    pub(super) async fn connect_announced(
+        &self,
+        node: &Node,
+        addresses: &[SocketAddr],
+        announcement: Option<&[u8]>,
+        timeout: Duration,
+    ) -> Result<TcpStream, FailReason> {
+        match self.dial(node, addresses, timeout, announcement, None).await? {
+            NodeStream::Tcp(stream) => Ok(stream),
+            // Only what asks for TLS gets it.
+            NodeStream::Tls(_) => Err(FailReason::Connect("TLS to a TCP node".to_owned())),
+        }
+    }
+
+    /// Returns the PROXY header that tells a node who the client of a request is, if its pool wants that.
+    pub(super) fn announcement(&self, node: &Node, ctx: &Request, session: &Session) -> Option<Vec<u8>> {
+        self.announcement_to(node, ctx, destination_of(session))
+    }
+
+    /// The same, for a session that is lent elsewhere.
+    pub(super) fn announcement_to(
+        &self,
+        node: &Node,
+        ctx: &Request,
+        destination: Option<SocketAddr>,
+    ) -> Option<Vec<u8>> {
+        let pool = self.parts.pools.get(&node.pool)?;
+        pool.settings.proxy_protocol.then(|| {
+            let source = ctx.peer();
+            let proxied = ctx.conn.as_ref().and_then(|conn| conn.proxied.as_ref()?.destination);
+            encode_v2(&Addresses { source, destination: proxied.or(destination).unwrap_or(source) })
+        })
     }
 
     /// Counts a failed connect, tells the node if it is the node's, and makes the request's error of it.
@@ -98,6 +142,11 @@ impl Shared {
     }
 }
 
+/// Returns which of our addresses a client connected to.
+pub(super) fn destination_of(session: &Session) -> Option<SocketAddr> {
+    session.downstream_session.digest()?.socket_digest.as_ref()?.local_addr()?.as_inet().copied()
+}
+
 /// Lets one of many through, every [`LOG_EVERY`].
 #[derive(Debug, Default)]
 pub(super) struct Seldom(Mutex<Option<Instant>>);
@@ -118,13 +167,19 @@ pub(super) struct Dialer {
     pub(super) shared: Arc<Shared>,
     pub(super) node: Arc<Node>,
     pub(super) addresses: Arc<[SocketAddr]>,
+    /// PROXY header of each connection.
+    pub(super) announcement: Option<Vec<u8>>,
     pub(super) timeout: Duration,
 }
 
 #[async_trait]
 impl L4Connect for Dialer {
     async fn connect(&self, _: &pingora::protocols::l4::socket::SocketAddr) -> pingora::Result<Stream> {
-        match self.shared.dial(&self.node, &self.addresses, self.timeout, None).await {
+        match self
+            .shared
+            .dial(&self.node, &self.addresses, self.timeout, self.announcement.as_deref(), None)
+            .await
+        {
             Ok(NodeStream::Tcp(stream)) => Ok(stream.into()),
             // Pingora makes its own handshake: none was asked for.
             Ok(NodeStream::Tls(_)) => Err(Error::explain(ErrorType::InternalError, "TLS below Pingora's")),

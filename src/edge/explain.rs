@@ -355,6 +355,7 @@ impl About<'_> {
             lines(request.case_header_iter().map(|(n, v)| (n.as_slice(), v.as_bytes())));
         let origin = Origin {
             peer: (self.question.client, 0).into(),
+            via: None,
             tls: url.scheme() != "http",
             host: self.authority.as_bytes(),
             id: "(one per request)",

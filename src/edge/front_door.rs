@@ -2,7 +2,8 @@
 //!
 //! The kernel spreads connections over the sockets (`SO_REUSEPORT`); a connection lives and dies on the thread that
 //! accepted it. Bounds: open client connections of the process (from the descriptor limit, minus a reserve), and the
-//! time a client may take until its handshake is done. Both are counted, neither is logged.
+//! time a client may take until its handshake is done. Both are counted, neither is logged. Before its own bytes a connection
+//! may have to say whom it speaks for ([`proxy_header`]); what is not HTTP goes to [`l4`] or [`turn`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,10 +28,11 @@ use tokio_util::task::TaskTracker;
 use super::h2_guard::H2Guard;
 use super::limits::Seat;
 use super::proxy::{Http2, Phases, new_proxy};
+use super::proxy_header::Arrived;
 use super::stream::{ConnMeta, FrontStream, Io};
 use super::tls::{self, CertificateStatus, ClientIdentity, ListenerTls, Prepared};
 use super::tunnels::TunnelShard;
-use super::{EdgeError, Shared, h1};
+use super::{EdgeError, Shared, client_hello, h1, l4, proxy_header, turn};
 use crate::clock;
 use crate::config::settings::{ListenerLimits, ListenerSettings, Name, Settings, SiteSettings};
 use crate::telemetry::metrics::EdgeMetrics;
@@ -105,6 +107,13 @@ pub(crate) struct Shard {
     pub(super) stopping: CancellationToken,
     open: Arc<OpenBound>,
     connections: TaskTracker,
+}
+
+impl Shard {
+    /// Makes the thread wait for a task before it ends.
+    pub(super) fn track<F: Future>(&self, task: F) -> impl Future<Output = F::Output> + use<F> {
+        self.connections.track_future(task)
+    }
 }
 
 impl FrontDoor {
@@ -285,6 +294,25 @@ pub(crate) struct OpenConnection {
 }
 
 impl Shard {
+    /// Counts a connection as its client's, whom a load balancer has named by now. False: counted, and to be closed.
+    fn seat_anew(&self, open: &mut OpenConnection, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        open.seat = None;
+        let refused = &self.shared.parts.metrics.connections_refused;
+        if self.shared.limits.is_banned(client) {
+            refused.with_label_values(&["banned"]).inc();
+            return false;
+        }
+        match self.shared.limits.enter(client, &self.shared.settings.load().limits) {
+            Ok(seat) => open.seat = seat,
+            Err(_) => {
+                refused.with_label_values(&["per_ip"]).inc();
+                return false;
+            }
+        }
+        true
+    }
+
     /// Lets a connection in by its peer, or counts why it is closed at once: a refusal that the client sees beats a queue.
     fn let_in(&self, peer: IpAddr) -> Option<OpenConnection> {
         let peer = peer.to_canonical();
@@ -439,65 +467,117 @@ async fn accept_loop(
 async fn serve(
     shard: Arc<Shard>,
     state: Arc<ListenerState>,
-    tcp: TcpStream,
+    mut tcp: TcpStream,
     peer: SocketAddr,
-    open: OpenConnection,
+    mut open: OpenConnection,
 ) {
-    let (io, client) = match &state.tls {
-        None => (Io::Plain(tcp), None),
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let settings = state.settings();
+    let arrived = if settings.wants_proxy_header(peer.ip()) {
+        match Box::pin(proxy_header::read(&mut tcp, peer, &shard.shared.parts.metrics)).await {
+            Some(arrived) => arrived,
+            None => return,
+        }
+    } else {
+        Arrived::direct(peer)
+    };
+    let Arrived { client: peer, proxied, received } = arrived;
+    if proxied.is_some() && !shard.seat_anew(&mut open, peer.ip()) {
+        return;
+    }
+    let destination = proxied.as_ref().and_then(|proxied| proxied.destination);
+    if let Some(pool) = &settings.tcp {
+        let client = l4::Client { tcp, received, open, peer, destination };
+        return l4::carry(&shard, client, l4::Way::Listener, pool).await;
+    }
+    let turn = settings.turn && state.is_tls();
+    drop(settings);
+    let (io, received, client) = match &state.tls {
+        None => (Io::Plain(tcp), received, None),
         // Boxed: the handshake's state is large and gone after it.
-        Some(tls) => match Box::pin(handshake(&shard, &state, tls, tcp, peer.ip())).await {
-            Some((stream, client)) => (Io::Tls(Box::new(stream)), client),
+        Some(tls) => match Box::pin(handshake(&shard, &state, tls, tcp, received, peer.ip())).await {
+            Some(Secured::Ours(stream, client)) => (Io::Tls(stream), BytesMut::new(), client),
+            Some(Secured::Passed { tcp, received, pool }) => {
+                let client = l4::Client { tcp, received, open, peer, destination };
+                return l4::carry(&shard, client, l4::Way::Passthrough, &pool).await;
+            }
             None => return,
         },
     };
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let meta = Arc::new(ConnMeta { peer, listener: state, tls: io.tls(), client });
-    let stream = Box::new(FrontStream::new(io, meta, open));
-    if stream.is_http2() {
-        Box::pin(serve_http2(&shard, stream)).await;
-    } else {
-        h1::serve(&shard, stream).await;
+    let meta = Arc::new(ConnMeta { peer, proxied, listener: state, tls: io.tls(), client });
+    let mut stream = Box::new(FrontStream::new(io, meta, open));
+    if !received.is_empty() {
+        stream.put_back(received);
     }
+    if stream.is_http2() {
+        return Box::pin(serve_http2(&shard, stream)).await;
+    }
+    if turn {
+        match Box::pin(turn::serve(&shard, stream)).await {
+            Some(back) => stream = back,
+            None => return,
+        }
+    }
+    h1::serve(&shard, stream).await;
 }
 
-/// Ends TLS within the listener's deadlines and counts how it went.
+/// What became of a connection to a TLS listener.
+enum Secured {
+    /// TLS ends here.
+    Ours(Box<TlsStream<TcpStream>>, Option<Box<ClientIdentity>>),
+    /// Its name goes to a TCP pool: all that was received, unchanged.
+    Passed { tcp: TcpStream, received: BytesMut, pool: Name },
+}
+
+/// Ends TLS within the listener's deadlines, unless the name is passed on, and counts how it went. `received` is what has
+/// come already.
 async fn handshake(
     shard: &Shard,
     state: &ListenerState,
     tls: &ListenerTls,
-    tcp: TcpStream,
+    mut tcp: TcpStream,
+    received: BytesMut,
     peer: IpAddr,
-) -> Option<(TlsStream<TcpStream>, Option<Box<ClientIdentity>>)> {
-    let deadline = state.settings.load().limits.handshake_timeout;
+) -> Option<Secured> {
+    let settings = state.settings();
+    let deadline = settings.limits.handshake_timeout;
     let result = async {
-        let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp);
         let failed = |error: io::Error| tls::failure::kind(&error);
-        let mut hello =
-            tokio::time::timeout(deadline, acceptor).await.map_err(|_| "timeout")?.map_err(failed)?;
-        let Some(choice) = tls.choose(hello.client_hello().server_name()) else {
-            let refusal = hello.io.write_all(tls::UNRECOGNIZED_NAME);
+        let hello = client_hello::read(&mut tcp, received);
+        let (accepted, received) =
+            tokio::time::timeout(deadline, hello).await.map_err(|_| "timeout")?.map_err(failed)?;
+        if let Some(pool) = settings.passes(accepted.client_hello().server_name()) {
+            return Ok(Secured::Passed { tcp, received, pool: pool.clone() });
+        }
+        drop(received);
+        let Some(choice) = tls.choose(accepted.client_hello().server_name()) else {
+            let refusal = tcp.write_all(tls::UNRECOGNIZED_NAME);
             let _ = tokio::time::timeout(deadline, refusal).await;
             return Err("unknown_name");
         };
-        let finish = hello.into_stream(choice.config);
+        let finish = StartHandshake::from_parts(accepted, tcp).into_stream(choice.config);
         let stream = tokio::time::timeout(deadline, finish).await.map_err(|_| "timeout")?.map_err(failed)?;
         let client = match &choice.policy {
             None => None,
             Some(policy) => Some(Box::new(policy.identify(stream.get_ref().1).ok_or("client_certificate")?)),
         };
-        Ok((stream, client))
+        Ok(Secured::Ours(Box::new(stream), client))
     };
     let result = result.await;
     let metrics = &shard.shared.parts.metrics;
-    metrics.handshakes.with_label_values(&[result.as_ref().err().unwrap_or(&"ok")]).inc();
+    let label = match &result {
+        Ok(Secured::Ours(..)) => "ok",
+        Ok(Secured::Passed { .. }) => "passed",
+        Err(why) => why,
+    };
+    metrics.handshakes.with_label_values(&[label]).inc();
     // Who connects and goes away again is a check of a load balancer more often than a scanner; who does not trust our
     // certificate is a client of ours.
     if result.as_ref().is_err_and(|why| !matches!(*why, "closed" | "alert")) {
         let settings = shard.shared.settings.load();
         shard.shared.limits.handshake_failed(&settings, peer.to_canonical());
     }
-    if let Ok((stream, _)) = &result
+    if let Ok(Secured::Ours(stream, _)) = &result
         && stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     {
         metrics.tls_resumed.inc();

@@ -8,6 +8,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use super::route::{Goes, Values};
 use crate::config::settings::HeaderEdits;
 
+use super::forwarded::{self, Via};
 use crate::config::settings::Name;
 use crate::wire::http_head::{self, Refusal};
 
@@ -30,8 +31,10 @@ const OURS: &[&str] = &[
 
 /// What this edge says about where a request came from.
 pub(super) struct Origin<'a> {
-    /// The client.
+    /// Who connected; behind a PROXY header, its client.
     pub(super) peer: SocketAddr,
+    /// What a trusted peer said of the request.
+    pub(super) via: Option<&'a Via>,
     /// Whether it came over TLS.
     pub(super) tls: bool,
     /// `Host` or `:authority` as the client wrote it.
@@ -40,15 +43,23 @@ pub(super) struct Origin<'a> {
     pub(super) id: &'a str,
 }
 
-/// Drops what clients may not say and adds `X-Forwarded-For`, `-Proto`, `-Host` and `X-Request-Id`.
+/// Drops what clients may not say and adds `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` (RFC 7239) and
+/// `X-Request-Id`. What a trusted peer said of these is kept, and the peer added to it.
 pub(super) fn rewrite(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
     for name in forged(&request.headers) {
         request.remove_header(&name);
     }
-    request.insert_header("X-Forwarded-For", origin.peer.ip().to_string())?;
-    request.insert_header("X-Forwarded-Proto", if origin.tls { "https" } else { "http" })?;
+    let peer = origin.peer.ip();
+    let chain = origin.via.map_or(&[][..], |via| &via.chain);
+    let tls = origin.via.and_then(|via| via.tls).unwrap_or(origin.tls);
+    let host = origin.via.and_then(|via| via.host.as_deref()).unwrap_or(origin.host);
+    request.insert_header("X-Forwarded-For", forwarded::x_forwarded_for(chain, peer))?;
+    request.insert_header("X-Forwarded-Proto", if tls { "https" } else { "http" })?;
+    if let Ok(forwarded) = HeaderValue::from_bytes(&forwarded::forwarded(chain, peer, tls, host)) {
+        request.insert_header("Forwarded", forwarded)?;
+    }
     request.insert_header("X-Request-Id", origin.id)?;
-    if let Ok(host) = HeaderValue::from_bytes(origin.host)
+    if let Ok(host) = HeaderValue::from_bytes(host)
         && !host.is_empty()
     {
         request.insert_header("X-Forwarded-Host", host)?;
@@ -232,8 +243,13 @@ mod tests {
         for name in OURS.iter().copied().chain(["X_Room", "X_Forwarded-For", "X-Other", "Cookie"]) {
             request.append_header(name.to_owned(), "forged").unwrap();
         }
-        let origin =
-            Origin { peer: "192.0.2.7:1".parse().unwrap(), tls: true, host: b"meet.example", id: "abc" };
+        let origin = Origin {
+            peer: "192.0.2.7:1".parse().unwrap(),
+            via: None,
+            tls: true,
+            host: b"meet.example",
+            id: "abc",
+        };
         rewrite(&mut request, &origin).unwrap();
         let mut left: Vec<(String, String)> = request
             .headers
@@ -243,6 +259,7 @@ mod tests {
         left.sort();
         let expected = [
             ("cookie", "forged"),
+            ("forwarded", "for=192.0.2.7;host=meet.example;proto=https"),
             ("x-forwarded-for", "192.0.2.7"),
             ("x-forwarded-host", "meet.example"),
             ("x-forwarded-proto", "https"),

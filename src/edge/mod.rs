@@ -2,35 +2,41 @@
 //!
 //! A connection's way: [`front_door`] accepts it on one thread and never moves it; [`tls`] ends TLS; [`h1`] bounds and
 //! checks each raw request head before Pingora sees it (HTTP/2 goes to Pingora at once); [`proxy`] finds site, room
-//! and node; a WebSocket leaves Pingora for a [`tunnel`]. Pingora's types stay inside this part.
+//! and node; a WebSocket leaves Pingora for a [`tunnel`]. What is not HTTP passes through [`l4`] unread. Pingora's types
+//! stay inside this part.
 
 mod access_log;
 mod acme;
 mod admit;
 mod buffers;
+mod client_hello;
 mod compress;
 mod conference;
 mod dial;
 pub mod explain;
 mod files;
+mod forwarded;
 mod front_door;
 mod h1;
 mod h2_guard;
 mod headers;
+mod l4;
 mod limits;
 mod peer;
 mod pipe;
 mod proxy;
+mod proxy_header;
 mod resolve;
 pub mod route;
 mod stream;
 mod tls;
 mod tunnel;
 mod tunnels;
+mod turn;
 mod upgrade;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -45,6 +51,7 @@ use front_door::FrontDoor;
 pub use limits::BanView;
 pub use tls::{CertificateStatus, TlsError};
 pub use tunnels::{TunnelFilter, TunnelInfo};
+pub use turn::{TurnServer, TurnStream};
 
 use crate::clock;
 pub use crate::wire::ws_frame::CloseCode;
@@ -109,6 +116,7 @@ impl Edge {
             tasks,
             resolver: resolve::Resolver::default(),
             lacks: dial::Seldom::default(),
+            turn: OnceLock::new(),
             log,
             tunnels: tunnels::Tunnels::new(front_door::threads(), clock::now()),
             ping_tag: rand::random(),
@@ -184,6 +192,12 @@ impl Edge {
         self.shared.tunnels.list(limit, clock::now())
     }
 
+    /// Says who serves TURN on listeners with `turn`, for all connections from now on. The first call counts; before it
+    /// such connections are closed.
+    pub fn serve_turn_with(&self, server: Arc<dyn TurnServer>) {
+        let _ = self.shared.turn.set(server);
+    }
+
     /// Closes the listening sockets. Connections go on.
     pub fn stop_accepting(&self) {
         self.door.stop_accepting();
@@ -200,6 +214,8 @@ struct Shared {
     resolver: resolve::Resolver,
     /// When a lack of our own was last logged.
     lacks: dial::Seldom,
+    /// Who serves TURN over TLS.
+    turn: OnceLock<Arc<dyn TurnServer>>,
     log: access_log::AccessLog,
     tunnels: tunnels::Tunnels,
     /// What tells this process's pings from those of nodes and of other edges.

@@ -30,8 +30,8 @@ pub(super) fn peer(
     node: &Node,
     service: Option<&str>,
     addresses: &[SocketAddr],
-    connect: Duration,
-    response: Duration,
+    announcement: Option<&[u8]>,
+    (connect, response): (Duration, Duration),
 ) -> Result<HttpPeer, FailReason> {
     let (host, service) = node.target.service(service)?;
     let tls = if service.tls { Some(node.tls()?) } else { None };
@@ -40,7 +40,7 @@ pub(super) fn peer(
     // node answered; an unspecified address is not compared.
     let mut peer = HttpPeer::new(SocketAddr::from(([0, 0, 0, 0], service.port)), tls.is_some(), sni);
     let policy = tls.as_ref().map(|tls| (tls.number(), Arc::clone(host)));
-    peer.group_key = kept_under(addresses, &(policy, node.protocol()));
+    peer.group_key = kept_under(addresses, &(policy, node.protocol(), announcement));
     let options = &mut peer.options;
     options.alpn = match (node.protocol(), tls.is_some()) {
         (Protocol::H1, _) => ALPN::H1,

@@ -27,6 +27,7 @@ use super::Shared;
 use super::access_log;
 use super::compress;
 use super::dial::{self, Dialer};
+use super::forwarded::Via;
 use super::headers::{self, Origin};
 use super::limits;
 use super::peer::peer;
@@ -133,6 +134,8 @@ pub(super) struct Request {
     pub(super) started: Instant,
     pub(super) settings: Arc<Settings>,
     pub(super) conn: Option<Arc<ConnMeta>>,
+    /// What a trusted peer said of it.
+    pub(super) via: Option<Box<Via>>,
     pub(super) site: Option<Arc<SiteSettings>>,
     /// The host that the request is for, without its port.
     pub(super) host: String,
@@ -169,8 +172,25 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// Returns the client: who connected, or whom those that are believed say they speak for.
     pub(super) fn peer(&self) -> SocketAddr {
+        self.via.as_ref().map_or_else(|| self.connected(), |via| via.client)
+    }
+
+    /// Returns who connected; behind a PROXY header, its client.
+    fn connected(&self) -> SocketAddr {
         self.conn.as_ref().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |conn| conn.peer)
+    }
+
+    /// Returns what nodes are told of where the request came from.
+    pub(super) fn origin<'a>(&'a self, request: &'a RequestHeader) -> Origin<'a> {
+        Origin {
+            peer: self.connected(),
+            via: self.via.as_deref(),
+            tls: self.is_tls(),
+            host: headers::host_of(request),
+            id: &self.id,
+        }
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -266,6 +286,7 @@ impl ProxyHttp for Phases {
             started: clock::now(),
             settings: self.shared.settings.load_full(),
             conn: None,
+            via: None,
             site: None,
             host: String::new(),
             matched: None,
@@ -313,7 +334,7 @@ impl ProxyHttp for Phases {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut Self::CTX,
     ) -> pingora::Result<Box<HttpPeer>> {
         let mut picked = self.pick(ctx);
@@ -333,12 +354,19 @@ impl ProxyHttp for Phases {
             return Err(Error::explain(ErrorType::InternalError, "a request without its route"));
         };
         let timeout = timeouts.connect;
-        let mut peer = match peer(&node, ctx.service(), &addresses, timeout, timeouts.response) {
+        let announcement = self.shared.announcement(&node, ctx, session);
+        let mut peer = match peer(
+            &node,
+            ctx.service(),
+            &addresses,
+            announcement.as_deref(),
+            (timeout, timeouts.response),
+        ) {
             Ok(peer) => peer,
             Err(reason) => return Err(self.failed(ctx, &node, reason)),
         };
         peer.options.custom_l4 =
-            Some(Arc::new(Dialer { shared: self.shared.clone(), node, addresses, timeout }));
+            Some(Arc::new(Dialer { shared: self.shared.clone(), node, addresses, announcement, timeout }));
         Ok(Box::new(peer))
     }
 
@@ -539,8 +567,7 @@ pub(super) fn for_node(from: &RequestHeader, to: &mut RequestHeader, ctx: &Reque
         let target = to.uri.path_and_query().map_or("/", |t| t.as_str()).to_owned();
         to.set_raw_path(target.as_bytes())?;
     }
-    let host = headers::host_of(from);
-    headers::rewrite(to, &Origin { peer: ctx.peer(), tls: ctx.is_tls(), host, id: &ctx.id })?;
+    headers::rewrite(to, &ctx.origin(from))?;
     ctx.identify(to)?;
     if let Some(matched) = ctx.matched.as_ref().filter(|matched| !matched.route.request_headers.is_empty()) {
         headers::edit(to, &matched.route.request_headers, &ctx.values(from));
@@ -550,11 +577,14 @@ pub(super) fn for_node(from: &RequestHeader, to: &mut RequestHeader, ctx: &Reque
 
 /// Writes one line about a request, at debug level only: it is about a person.
 pub(super) fn log_request(request: &RequestHeader, error: Option<&Error>, ctx: &Request) {
+    let proxied = ctx.conn.as_ref().and_then(|conn| conn.proxied.as_ref());
     tracing::debug!(
         method = %request.method,
         target = redact::target(&String::from_utf8_lossy(request.raw_path())),
         host = %String::from_utf8_lossy(headers::host_of(request)),
         client = %redact::network(ctx.peer().ip()),
+        via = proxied.map(|proxied| tracing::field::display(proxied.via)),
+        via_id = proxied.and_then(|proxied| proxied.unique_id()),
         status = ctx.status,
         node = ctx.node.as_ref().map(|node| &*node.name),
         error = error.map(tracing::field::display),

@@ -61,8 +61,10 @@ pub(crate) enum Io {
 /// What is known about a client connection for all of its life.
 #[derive(Debug)]
 pub(crate) struct ConnMeta {
-    /// The client.
+    /// The client: who connected, or whom the PROXY header names.
     pub(crate) peer: SocketAddr,
+    /// What a load balancer said of the connection.
+    pub(crate) proxied: Option<Box<super::proxy_header::Proxied>>,
     /// The listener that accepted it.
     pub(crate) listener: Arc<ListenerState>,
     /// How it is encrypted; `None`: it is not.

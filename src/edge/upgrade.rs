@@ -4,6 +4,7 @@
 //! Pingora into a [`Tunnel`]; any other answer goes back as a normal response. Nothing is sent to the node before
 //! its room is held, and nothing that the client sent too early is ever passed on (RFC 6455 section 4.1).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::dial::destination_of;
 use super::headers;
 use super::proxy::{Phases, Request, for_node, front_stream_of, log_request, no_node, respond};
 use super::stream::FrontStream;
@@ -85,8 +87,9 @@ impl Phases {
         };
         // The session is watched for a client that leaves while the node is dialled.
         let request = session.req_header().clone();
+        let destination = destination_of(session);
         let dialogue = async {
-            let dialled = self.dial(ctx, timeouts.connect).await?;
+            let dialled = self.dial(ctx, destination, timeouts.connect).await?;
             // Only now: path and headers depend on the node.
             let head = request_head(&request, ctx)?;
             Ok((dialled, head))
@@ -162,7 +165,12 @@ impl Phases {
     }
 
     /// Holds the room and connects to its node; once more if that node turns out to be down.
-    async fn dial(&self, ctx: &mut Request, connect: Duration) -> pingora::Result<Dialled> {
+    async fn dial(
+        &self,
+        ctx: &mut Request,
+        destination: Option<SocketAddr>,
+        connect: Duration,
+    ) -> pingora::Result<Dialled> {
         loop {
             let mut held = self.held(ctx);
             if held.is_err() {
@@ -175,7 +183,8 @@ impl Phases {
             ctx.tries += 1;
             let dialled = async {
                 let addresses = self.shared.addresses(&node, ctx.service()).await?;
-                self.shared.connect(&node, ctx.service(), &addresses, connect).await
+                let announcement = self.shared.announcement_to(&node, ctx, destination);
+                self.shared.connect(&node, ctx.service(), &addresses, announcement.as_deref(), connect).await
             };
             match dialled.await {
                 Ok(tcp) => {

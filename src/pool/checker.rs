@@ -15,7 +15,7 @@ use super::node::{Node, Target};
 use super::probe;
 use super::{Pool, Pools, WorkerProbe};
 use crate::clock;
-use crate::config::settings::{CheckSettings, Name, WEB};
+use crate::config::settings::{CheckSettings, ConnectCheck, Name, PoolNodes, WEB};
 use crate::tasks::Tasks;
 
 /// What is called each time a node goes down or leaves its pool.
@@ -99,7 +99,8 @@ impl Checker {
         let end = self.tasks.stopping().child_token();
         let watched = Watched { node: Arc::clone(&node), plan: plan.clone(), end: end.clone() };
         let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match plan {
-            Plan::Http(check) => Box::pin(check_http(node, check, at_once)),
+            Plan::Http(check, announced) => Box::pin(check_http(node, check, announced, at_once)),
+            Plan::Connect(check, announced) => Box::pin(check_tcp(node, check, announced, at_once)),
             Plan::Reconnect => Box::pin(reconnect(node)),
             Plan::Worker(worker) => match &self.workers {
                 Some(workers) => Box::pin(check_worker(node, worker, Arc::clone(workers))),
@@ -126,7 +127,9 @@ struct Watched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Plan {
     /// By HTTP, always.
-    Http(CheckSettings),
+    Http(CheckSettings, bool),
+    /// By TCP, always. The second is whether a PROXY header comes first, here and above.
+    Connect(ConnectCheck, bool),
     /// By TCP, while it is down: it has no check, but a failed connect took it down.
     Reconnect,
     /// By asking this process's worker.
@@ -135,35 +138,63 @@ enum Plan {
 
 impl Plan {
     fn of(pool: &Pool, node: &Node) -> Self {
+        let announced = pool.settings.proxy_protocol;
         match (&node.target, pool.check()) {
-            (Target::Http { .. }, Some(check)) => Plan::Http(check.clone()),
+            (Target::Http { .. }, Some(check)) => Plan::Http(check.clone(), announced),
             (Target::Http { .. }, None) => Plan::Reconnect,
+            (Target::Tcp { .. }, _) => match &pool.settings.nodes {
+                PoolNodes::Tcp { check: Some(check), .. } => Plan::Connect(check.clone(), announced),
+                PoolNodes::Tcp { check: None, .. } | PoolNodes::Http { .. } | PoolNodes::Embedded { .. } => {
+                    Plan::Reconnect
+                }
+            },
             (Target::Embedded { worker }, _) => Plan::Worker(*worker),
         }
     }
 }
 
-async fn check_http(node: Arc<Node>, check: CheckSettings, at_once: bool) {
-    if !at_once {
-        // A new node waits for its first pass, so the first check comes soon; spread, so that a start with a thousand
-        // nodes does not ask all of them at once.
-        let spread = check.every.min(FIRST_CHECK_MAX).mul_f64(rand::random_range(0.0..JITTER));
-        tokio::time::sleep(spread).await;
-    }
+async fn check_http(node: Arc<Node>, check: CheckSettings, announced: bool, at_once: bool) {
+    first_check(check.every, at_once).await;
     loop {
         let started = clock::now();
-        let outcome = probe::check(&node, &check).await;
+        let outcome = probe::check(&node, &check, announced).await;
         let ended = clock::now();
         node.report(outcome, ended);
         tokio::time::sleep(jittered(check.every).saturating_sub(ended.duration_since(started))).await;
     }
 }
 
+async fn check_tcp(node: Arc<Node>, check: ConnectCheck, announced: bool, at_once: bool) {
+    let Target::Tcp { host, port } = &node.target else { return };
+    first_check(check.every, at_once).await;
+    loop {
+        let started = clock::now();
+        let outcome = probe::tcp::check(host, *port, announced, check.timeout).await;
+        let ended = clock::now();
+        node.report(outcome, ended);
+        tokio::time::sleep(jittered(check.every).saturating_sub(ended.duration_since(started))).await;
+    }
+}
+
+/// Waits for a node's first check. A new node waits for its first pass, so it comes soon; spread, so that a start with
+/// a thousand nodes does not ask all of them at once.
+async fn first_check(every: Duration, at_once: bool) {
+    if !at_once {
+        tokio::time::sleep(every.min(FIRST_CHECK_MAX).mul_f64(rand::random_range(0.0..JITTER))).await;
+    }
+}
+
 async fn reconnect(node: Arc<Node>) {
-    let Target::Http { host, services } = &node.target else { return };
-    // Whichever it has; requests ask for the one they need.
-    let first = services.get(WEB).or_else(|| services.values().next());
-    let Some(port) = first.map(|service| service.port) else { return };
+    let (host, port) = match &node.target {
+        Target::Http { host, services } => {
+            // Whichever it has; requests ask for the one they need.
+            let first = services.get(WEB).or_else(|| services.values().next());
+            let Some(port) = first.map(|service| service.port) else { return };
+            (host, port)
+        }
+        Target::Tcp { host, port } => (host, *port),
+        Target::Embedded { .. } => return,
+    };
     loop {
         node.down().await;
         if node.is_removed() {
@@ -171,7 +202,7 @@ async fn reconnect(node: Arc<Node>) {
         }
         while node.state() == NodeState::Down {
             tokio::time::sleep(jittered(RECONNECT_EVERY)).await;
-            let outcome = probe::tcp::check(host, port, RECONNECT_TIMEOUT).await;
+            let outcome = probe::tcp::check(host, port, false, RECONNECT_TIMEOUT).await;
             node.report(outcome, clock::now());
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::health::{FailReason, LocalFault};
@@ -24,20 +25,22 @@ pub struct Tls<'a> {
 
 /// Connects to the first address that answers, with TLS if that is asked for, and returns which one it was. Each
 /// address gets an equal share of what is left of `timeout`, handshake included, so that one that swallows everything
-/// does not hide the next.
+/// does not hide the next. `first` goes out before anything else: a PROXY header.
 ///
 /// # Errors
 /// No address answered: what that says about the node.
 pub async fn dial(
     addresses: &[SocketAddr],
     timeout: Duration,
+    first: Option<&[u8]>,
     tls: Option<Tls<'_>>,
 ) -> Result<(NodeStream, SocketAddr), FailReason> {
     let started = clock::now();
     let mut failed: Option<Failed> = None;
     for (tried, &address) in addresses.iter().enumerate() {
         let left = timeout.saturating_sub(clock::now().saturating_duration_since(started));
-        let connected = tokio::time::timeout(share(left, addresses.len() - tried), connect(address, tls));
+        let connected =
+            tokio::time::timeout(share(left, addresses.len() - tried), connect(address, first, tls));
         let reason = match connected.await {
             Ok(Ok(stream)) => return Ok((stream, address)),
             Ok(Err(reason)) => reason,
@@ -55,8 +58,16 @@ pub async fn dial(
     Err(failed.map_or_else(|| FailReason::Resolve("no address".to_owned()), |failed| failed.reason))
 }
 
-async fn connect(address: SocketAddr, tls: Option<Tls<'_>>) -> Result<NodeStream, FailReason> {
-    let tcp = TcpStream::connect(address).await.map_err(|error| FailReason::connect(&error))?;
+async fn connect(
+    address: SocketAddr,
+    first: Option<&[u8]>,
+    tls: Option<Tls<'_>>,
+) -> Result<NodeStream, FailReason> {
+    let mut tcp = TcpStream::connect(address).await.map_err(|error| FailReason::connect(&error))?;
+    if let Some(bytes) = first {
+        // A fresh connection takes these few bytes at once.
+        tcp.write_all(bytes).await.map_err(|error| FailReason::connect(&error))?;
+    }
     let Some(Tls { policy, host, protocol }) = tls else { return Ok(NodeStream::Tcp(tcp)) };
     policy.handshake(host, protocol, tcp).await.map(|tls| NodeStream::Tls(Box::new(tls)))
 }
@@ -141,8 +152,8 @@ mod tests {
         let there = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let long = Duration::from_secs(10);
-        assert_eq!(dial(&[closed, there], long, None).await.unwrap().1, there);
-        assert_eq!(dial(&[closed, closed], long, None).await.unwrap_err(), FailReason::ConnectRefused);
-        assert!(matches!(dial(&[], long, None).await, Err(FailReason::Resolve(_))));
+        assert_eq!(dial(&[closed, there], long, None, None).await.unwrap().1, there);
+        assert_eq!(dial(&[closed, closed], long, None, None).await.unwrap_err(), FailReason::ConnectRefused);
+        assert!(matches!(dial(&[], long, None, None).await, Err(FailReason::Resolve(_))));
     }
 }

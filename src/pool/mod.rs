@@ -284,7 +284,7 @@ impl Pool {
     pub fn check(&self) -> Option<&CheckSettings> {
         match &self.settings.nodes {
             PoolNodes::Http { check, .. } => check.as_ref(),
-            PoolNodes::Embedded { .. } => None,
+            PoolNodes::Tcp { .. } | PoolNodes::Embedded { .. } => None,
         }
     }
 }
@@ -302,7 +302,7 @@ pub trait WorkerProbe: Send + Sync {
 fn is_embedded(settings: &PoolSettings) -> bool {
     match settings.nodes {
         PoolNodes::Embedded { .. } => true,
-        PoolNodes::Http { .. } => false,
+        PoolNodes::Http { .. } | PoolNodes::Tcp { .. } => false,
     }
 }
 
@@ -365,6 +365,21 @@ impl Shared {
                             tls: tls.clone().filter(|_| over_tls),
                         });
                         node
+                    })
+                    .collect()
+            }
+            PoolNodes::Tcp { nodes, check, timeouts: _ } => {
+                let judging = match check {
+                    Some(check) => {
+                        Judging { limits: Limits { rise: check.rise, fall: check.fall }, checked: true }
+                    }
+                    None => Judging { limits: Limits::ONE, checked: false },
+                };
+                nodes
+                    .iter()
+                    .map(|(node, tcp)| {
+                        let target = Target::Tcp { host: Arc::clone(&tcp.host), port: tcp.port };
+                        keep_or_make(Arc::clone(node), target, tcp.weight, judging)
                     })
                     .collect()
             }

@@ -46,6 +46,13 @@ pub enum Target {
         /// Its services by name.
         services: Arc<BTreeMap<Name, Service>>,
     },
+    /// A TCP service: bytes pass as they are.
+    Tcp {
+        /// An IP address or a DNS name, resolved at each connect.
+        host: Name,
+        /// TCP port.
+        port: u16,
+    },
     /// An SFU worker of this process.
     Embedded {
         /// Its number.
@@ -54,7 +61,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Finds a service: the host, and the port there. Without a name it is [`WEB`].
+    /// Finds a service: the host, and the port there. Without a name it is [`WEB`], or the one of a TCP node.
     ///
     /// # Errors
     /// The node has no such service, or none at all: what to tell whoever asked. It says nothing about its health.
@@ -65,7 +72,8 @@ impl Target {
                 Some(service) => Ok((host, *service)),
                 None => Err(FailReason::NoService(Name::from(name))),
             },
-            Target::Embedded { .. } => Err(FailReason::NoService(Name::from(name))),
+            Target::Tcp { host, port } if name == WEB => Ok((host, Service::plain(*port))),
+            Target::Tcp { .. } | Target::Embedded { .. } => Err(FailReason::NoService(Name::from(name))),
         }
     }
 }
@@ -75,7 +83,7 @@ impl Target {
     pub fn has_service(&self, name: &str) -> bool {
         match self {
             Target::Http { services, .. } => services.contains_key(name),
-            Target::Embedded { .. } => false,
+            Target::Tcp { .. } | Target::Embedded { .. } => false,
         }
     }
 }
@@ -91,11 +99,7 @@ impl fmt::Display for Target {
             Target::Http { host, services } => {
                 if let (Some(web), 1) = (services.get(WEB), services.len()) {
                     let scheme = if web.tls { "https" } else { "http" };
-                    return if host.contains(':') && !host.starts_with('[') {
-                        write!(f, "{scheme}://[{host}]:{}", web.port)
-                    } else {
-                        write!(f, "{scheme}://{host}:{}", web.port)
-                    };
+                    return write_url(f, scheme, host, web.port);
                 }
                 write!(f, "{host}")?;
                 services.iter().enumerate().try_for_each(|(i, (name, service))| {
@@ -103,8 +107,17 @@ impl fmt::Display for Target {
                     write!(f, "{} {name} {tls}{}", if i == 0 { ":" } else { "," }, service.port)
                 })
             }
+            Target::Tcp { host, port } => write_url(f, "tcp", host, *port),
             Target::Embedded { worker } => write!(f, "worker {worker}"),
         }
+    }
+}
+
+fn write_url(f: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') && !host.starts_with('[') {
+        write!(f, "{scheme}://[{host}]:{port}")
+    } else {
+        write!(f, "{scheme}://{host}:{port}")
     }
 }
 

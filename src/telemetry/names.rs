@@ -25,7 +25,8 @@ pub const EDGE_CONNECTIONS_TOTAL: &str = "roomgate_edge_connections_total";
 pub const EDGE_CONNECTIONS_REFUSED: &str = "roomgate_edge_connections_refused_total";
 /// Counter: failures of accept itself, such as missing descriptors.
 pub const EDGE_ACCEPT_ERRORS: &str = "roomgate_edge_accept_errors_total";
-/// Counter, label `result` (`ok`, `timeout`, `closed`, `unknown_name`, or see `edge::tls::failure`): TLS handshakes.
+/// Counter, label `result` (`ok`, `passed` on by name, `timeout`, `closed`, `unknown_name`, or see `edge::tls::failure`): TLS
+/// handshakes.
 pub const EDGE_HANDSHAKES: &str = "roomgate_edge_handshakes_total";
 /// Counter: TLS handshakes that resumed a session.
 pub const TLS_RESUMED: &str = "roomgate_tls_resumed_total";
@@ -57,6 +58,20 @@ pub const EDGE_TUNNELS_TOTAL: &str = "roomgate_edge_tunnels_total";
 pub const EDGE_TUNNELS_CLOSED: &str = "roomgate_edge_tunnels_closed_total";
 /// Counter, label `direction` (`from_client`, `from_node`): bytes through tunnels.
 pub const EDGE_TUNNEL_BYTES: &str = "roomgate_edge_tunnel_bytes_total";
+/// Counter, label `result` (`v1`, `v2`, `local`; `missing`, `malformed`, `too_large`, `timeout`, `closed`): connections that
+/// have to begin with a PROXY header.
+pub const EDGE_PROXY_HEADERS: &str = "roomgate_edge_proxy_headers_total";
+/// Counter, label `result` (`served`, `refused` as long as nobody serves TURN): TURN clients on TLS listeners.
+pub const EDGE_TURN_STREAMS: &str = "roomgate_edge_turn_streams_total";
+/// Gauge: streams to TCP pools that are open or being connected.
+pub const EDGE_L4_STREAMS: &str = "roomgate_edge_l4_streams";
+/// Counter, label `way` (`listener`, `passthrough`): streams to TCP pools, by how they came there.
+pub const EDGE_L4_STREAMS_TOTAL: &str = "roomgate_edge_l4_streams_total";
+/// Counter, label `reason` (`ended`, `error`, `idle`, `stopping`, `node_down`, `no_node`, `unreachable`): streams to TCP
+/// pools by why they ended.
+pub const EDGE_L4_CLOSED: &str = "roomgate_edge_l4_closed_total";
+/// Counter, label `direction` (`from_client`, `from_node`): bytes of streams to TCP pools.
+pub const EDGE_L4_BYTES: &str = "roomgate_edge_l4_bytes_total";
 
 // --- limits ---
 /// Counter, labels `limit` (`connections_per_ip`, `requests_per_ip`, `requests_per_room`, `requests_total`,

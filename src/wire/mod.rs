@@ -2,9 +2,11 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod demux;
+pub mod first_bytes;
 pub mod h2_frames;
 pub mod http_body;
 pub mod http_head;
+pub mod proxy_protocol;
 pub mod rtp;
 pub mod san;
 pub mod stun;

@@ -12,6 +12,7 @@ use roomgate::wire::demux::Class;
 use roomgate::wire::h2_frames::Frames;
 use roomgate::wire::http_body::Chunks;
 use roomgate::wire::http_head::{Framing, HeadScan, Scan, check_request, parse_response};
+use roomgate::wire::proxy_protocol::{self, HEADER_MAX, Tlvs, encode_v2};
 use roomgate::wire::rtp::{Header, RtcpHeader};
 use roomgate::wire::stun::{BINDING, Message, MessageClass, USERNAME_BYTES_MAX, success_transaction};
 use roomgate::wire::ufrag::{UFRAG_LEN, Ufrag, UfragCodec};
@@ -155,6 +156,32 @@ pub(crate) fn h2_frames(data: &[u8]) {
     let mut frames = Frames::default();
     let single: Vec<_> = data.chunks(1).flat_map(|byte| follow(&mut frames, byte)).collect();
     assert_eq!(single, whole, "single bytes change nothing");
+}
+
+/// What a connection begins with that has to begin with a PROXY header.
+pub(crate) fn proxy_protocol(data: &[u8]) {
+    let whole = proxy_protocol::scan(data);
+    let (first, _) = data.split_at(data.len() / 2);
+    match proxy_protocol::scan(first) {
+        proxy_protocol::Scan::Partial => assert!(first.len() < HEADER_MAX, "nobody waits for more"),
+        early @ (proxy_protocol::Scan::Complete(..) | proxy_protocol::Scan::Refused(_)) => {
+            assert_eq!(early, whole, "pieces change nothing");
+        }
+    }
+    let proxy_protocol::Scan::Complete(header, length) = whole else { return };
+    assert!(length <= data.len() && length <= HEADER_MAX);
+    let tlvs: usize = Tlvs(header.tlvs).map(|(_, value)| 3 + value.len()).sum();
+    assert_eq!(tlvs, header.tlvs.len(), "whole ones only");
+    if let Some(addresses) = header.addresses {
+        let again = encode_v2(&addresses);
+        let proxy_protocol::Scan::Complete(again, _) = proxy_protocol::scan(&again) else {
+            panic!("what is written is read")
+        };
+        let canonical = |a: std::net::SocketAddr| (a.ip().to_canonical(), a.port());
+        let again = again.addresses.expect("an address of TCP");
+        assert_eq!(canonical(again.source), canonical(addresses.source));
+        assert_eq!(canonical(again.destination), canonical(addresses.destination));
+    }
 }
 
 /// A configuration file.

@@ -55,6 +55,11 @@ fn h2_frames() {
 }
 
 #[test]
+fn proxy_protocol() {
+    replay("proxy_protocol", targets::proxy_protocol);
+}
+
+#[test]
 fn config() {
     replay("config", targets::config);
 }

@@ -65,7 +65,8 @@ fn node(services: &[(&str, u16)]) -> Arc<Node> {
 }
 
 async fn ask(services: &[(&str, u16)], probes: Vec<Probe>) -> String {
-    match within(SOON * 2, "the check ends", probe::check(&node(services), &check_of(probes))).await {
+    let (node, check) = (node(services), check_of(probes));
+    match within(SOON * 2, "the check ends", probe::check(&node, &check, false)).await {
         CheckOutcome::Pass => "pass".to_owned(),
         CheckOutcome::Fail(reason) => reason.to_string(),
     }

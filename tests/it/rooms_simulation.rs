@@ -282,7 +282,7 @@ impl Simulation {
     fn configure(&mut self, pool: &str, node: &str, what: Option<(u16, u32)>) {
         let mut nodes = match self.settings.get(pool).map(|settings| &settings.nodes) {
             Some(PoolNodes::Http { nodes, .. }) => nodes.clone(),
-            Some(PoolNodes::Embedded { .. }) | None => BTreeMap::new(),
+            Some(PoolNodes::Tcp { .. } | PoolNodes::Embedded { .. }) | None => BTreeMap::new(),
         };
         match what {
             Some((port, weight)) => {

@@ -389,9 +389,7 @@ pub(crate) fn settings_of(plan: &Plan, nodes: &[&TestNode]) -> Settings {
         entries.push("none: \"http://127.0.0.1:1\"".to_owned());
     }
     let text = FILE.replace("NODES", &format!("{{ {} }}", entries.join(", ")));
-    let mut settings = roomgate::config::load_str("test.yaml", &text, std::path::Path::new("."), None)
-        .unwrap_or_else(|faults| panic!("{faults}"))
-        .settings;
+    let mut settings = settings_from(&text, &[]);
     for (name, listener) in &mut settings.listeners {
         let listener = Arc::make_mut(listener);
         listener.limits = plan.limits.clone();
@@ -467,6 +465,13 @@ impl Rig {
 }
 
 pub(crate) async fn tls_connect(addr: SocketAddr, name: &str, alpn: &str) -> TlsStream<TcpStream> {
+    let tcp = TcpStream::connect(addr).await.unwrap();
+    tcp.set_nodelay(true).unwrap();
+    tls_over(tcp, name, alpn).await
+}
+
+/// The same over a connection that is there already.
+pub(crate) async fn tls_over(tcp: TcpStream, name: &str, alpn: &str) -> TlsStream<TcpStream> {
     let mut config =
         rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -475,8 +480,6 @@ pub(crate) async fn tls_connect(addr: SocketAddr, name: &str, alpn: &str) -> Tls
             .with_custom_certificate_verifier(Arc::new(AnyCertificate))
             .with_no_client_auth();
     config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-    let tcp = TcpStream::connect(addr).await.unwrap();
-    tcp.set_nodelay(true).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, tcp)).await.unwrap()
 }

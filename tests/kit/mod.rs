@@ -14,6 +14,7 @@ pub(crate) mod media_client;
 pub(crate) mod process;
 pub(crate) mod prosody;
 pub(crate) mod rooms;
+pub(crate) mod tcp_node;
 pub(crate) mod tls;
 pub(crate) mod tools;
 

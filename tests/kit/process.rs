@@ -46,10 +46,24 @@ impl Roomgate {
         roomgate
     }
 
+    /// The same as [`Roomgate::start`], with at most so many descriptors.
+    pub(crate) async fn start_limited(config: &str, descriptors: u64) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={descriptors}:{descriptors}")).arg(binary());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut roomgate = Self::spawn_with(command, folder, config);
+        roomgate.ready().await;
+        roomgate
+    }
+
     /// Starts it with this configuration and waits for nothing.
     pub(crate) fn spawn_in(folder: TempDir, config: &str) -> Self {
+        Self::spawn_with(Command::new(binary()), folder, config)
+    }
+
+    fn spawn_with(command: Command, folder: TempDir, config: &str) -> Self {
         std::fs::write(folder.path().join(CONFIG), config).expect("the configuration is written");
-        let (child, log) = run_in(folder.path());
+        let (child, log) = run_in(command, folder.path());
         Self {
             child,
             folder,
@@ -64,7 +78,7 @@ impl Roomgate {
     pub(crate) async fn restart(&mut self) {
         self.signal(Signal::TERM);
         self.exit(START_MAX).await;
-        (self.child, self.log) = run_in(self.folder.path());
+        (self.child, self.log) = run_in(Command::new(binary()), self.folder.path());
         self.listeners.clear();
         self.ready().await;
     }
@@ -240,8 +254,8 @@ impl Drop for Roomgate {
 }
 
 /// Starts the binary with the configuration of a folder.
-fn run_in(folder: &Path) -> (Child, Log) {
-    let mut child = Command::new(binary())
+fn run_in(mut command: Command, folder: &Path) -> (Child, Log) {
+    let mut child = command
         .args(["run", "-c"])
         .arg(folder.join(CONFIG))
         .current_dir(folder)

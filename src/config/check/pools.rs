@@ -1,4 +1,4 @@
-//! Pools: HTTP nodes or embedded workers, and how they are checked.
+//! Pools: HTTP nodes, TCP nodes or embedded workers, and how they are checked.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -13,12 +13,13 @@ use crate::config::settings::{
     Authorities, CertificateFiles, CheckSettings, ClientCertificate, HttpNode, Name, NodeTlsSettings,
     PoolNodes, PoolSettings, Probe, ProbeKind, Protocol, Service, StickySettings, WEB,
 };
-use crate::config::values::{FilePath, Ident, Label, ProbeHost, ProtocolWord, StoreWord, show_time};
+use crate::config::values::{FilePath, Ident, Label, ProbeHost, ProtocolWord, Scheme, StoreWord, show_time};
 
 /// What a pool is made of, as far as the file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PoolKind {
     Http,
+    Tcp,
     Embedded,
     /// Reported elsewhere.
     Unclear,
@@ -33,7 +34,7 @@ impl<'a> Check<'a> {
 
     pub(super) fn pool_kind(pool: &PoolFile) -> PoolKind {
         match (pool.nodes.is_missing(), pool.embedded.is_missing()) {
-            (false, true) => PoolKind::Http,
+            (false, true) => Self::nodes_kind(pool),
             (true, false) => PoolKind::Embedded,
             (true, true) | (false, false) => PoolKind::Unclear,
         }
@@ -75,8 +76,10 @@ impl<'a> Check<'a> {
                     ProtocolWord::H2 => Protocol::H2,
                 };
                 let tls = self.node_tls(name, &pool.value, &nodes);
+                let proxy_protocol = pool.value.proxy_protocol.get().is_some();
                 let name = name.clone();
-                let settings = PoolSettings { name: name.clone(), nodes, sticky, region, protocol, tls };
+                let settings =
+                    PoolSettings { name: name.clone(), nodes, sticky, region, protocol, tls, proxy_protocol };
                 pools.insert(name, Arc::new(settings));
             }
         }
@@ -103,10 +106,17 @@ impl<'a> Check<'a> {
                         "remove `tls`; certificates for clients stand in `listeners`",
                     );
                 }
+                self.only_tcp(name, pool);
+                if let Some((at, _)) = pool.proxy_protocol.full() {
+                    let message = format!("pools.{name}: embedded workers are not connected to");
+                    self.fault(at, message, "remove `proxy_protocol`");
+                }
                 pool.embedded.get().map(|embedded| PoolNodes::Embedded { workers: embedded.0 })
             }
+            PoolKind::Tcp => self.tcp_nodes(name, pool),
             PoolKind::Http => {
                 let (nodes_at, nodes) = pool.nodes.full()?;
+                self.only_tcp(name, pool);
                 if nodes.value.is_empty() {
                     self.fault(
                         nodes_at,
@@ -143,6 +153,7 @@ impl<'a> Check<'a> {
         let mut seen: BTreeMap<(Name, u16), Name> = BTreeMap::new();
         for (at, name, NodeFile(map)) in files.iter().map(|(at, name, node)| (at, name, &node.value)) {
             let path = format!("pools.{pool}.nodes.{name}");
+            self.of_one_kind(&path, map, Scheme::Http);
             let Some((host_at, host)) = self.node_host(at, &path, map) else { continue };
             let services = self.services(at, &path, map);
             let mut doubles = services.values().filter_map(|service| seen.get(&(host.clone(), service.port)));
@@ -179,7 +190,7 @@ impl<'a> Check<'a> {
     /// Finds where a node is: by its URL or its host.
     fn node_host(&mut self, at: Mark, path: &str, map: &NodeMap) -> Option<(Mark, Name)> {
         match (&map.url, &map.host) {
-            (Given::Yes(_, url), Given::No) => Some((url.at, url.value.0.0.clone())),
+            (Given::Yes(_, url), Given::No) => Some((url.at, url.value.0.host.clone())),
             (Given::No, Given::Yes(_, host)) => Some((host.at, host.value.0.clone())),
             (Given::No, Given::No) => {
                 let cure =
@@ -200,7 +211,7 @@ impl<'a> Check<'a> {
         let mut services = BTreeMap::new();
         let mut faulty = false;
         if let Some(url) = map.url.get() {
-            services.insert(Name::from(WEB), url.0.1);
+            services.insert(Name::from(WEB), url.0.service);
         }
         let mut named = Vec::new();
         for (name, service) in map.short() {
@@ -323,7 +334,10 @@ impl<'a> Check<'a> {
     ) -> Vec<Probe> {
         let mut probes = Vec::new();
         let listed = [check.http.is_missing(), check.bosh.is_missing(), check.jicofo.is_missing()];
-        if listed.iter().all(|missing| *missing) {
+        if let Some((at, _)) = check.tcp.full() {
+            let message = format!("pools.{pool}.check: `tcp` is for pools of TCP nodes");
+            self.fault(at, message, "remove it: every other check connects, too");
+        } else if listed.iter().all(|missing| *missing) {
             let cure = "add `http: /path`, `bosh: SERVICE` or `jicofo: SERVICE`";
             self.fault(at, format!("pools.{pool}.check asks nothing"), cure);
         }
@@ -365,6 +379,17 @@ impl<'a> Check<'a> {
     }
 
     fn node_check(&mut self, pool: &Name, check: &CheckFile, probes: Vec<Probe>) -> Option<CheckSettings> {
+        self.check_times(pool, check);
+        Some(CheckSettings {
+            probes,
+            every: check.every.value.0,
+            timeout: check.timeout.value.0,
+            rise: NonZeroU32::new(check.rise.value.0)?,
+            fall: NonZeroU32::new(check.fall.value.0)?,
+        })
+    }
+
+    pub(super) fn check_times(&mut self, pool: &Name, check: &CheckFile) {
         let (every, timeout) = (check.every.value.0, check.timeout.value.0);
         if timeout > every {
             let at = if check.timeout.is_given() { check.timeout.at } else { check.every.at };
@@ -379,12 +404,5 @@ impl<'a> Check<'a> {
                 "a check ends before the next one begins: at most `every`, better half of it",
             );
         }
-        Some(CheckSettings {
-            probes,
-            every,
-            timeout,
-            rise: NonZeroU32::new(check.rise.value.0)?,
-            fall: NonZeroU32::new(check.fall.value.0)?,
-        })
     }
 }

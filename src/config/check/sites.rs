@@ -112,9 +112,13 @@ impl<'a> Check<'a> {
             (_, PoolKind::Unclear)
             | (Some(AppWord::Conference), PoolKind::Embedded)
             | (None | Some(AppWord::Jitsi), PoolKind::Http) => return,
-            (Some(AppWord::Conference), PoolKind::Http) => (
+            (Some(AppWord::Conference), PoolKind::Http | PoolKind::Tcp) => (
                 "`app: conference` needs a pool with `embedded`",
                 "name such a pool: `workers: { embedded: auto }`",
+            ),
+            (None | Some(AppWord::Jitsi), PoolKind::Tcp) => (
+                "a site needs a pool with HTTP `nodes`",
+                "name such a pool; TCP nodes are for `tcp` of a listener",
             ),
             (Some(AppWord::Jitsi), PoolKind::Embedded) => (
                 "`app: jitsi` needs a pool with HTTP `nodes`",
@@ -161,7 +165,9 @@ impl<'a> Check<'a> {
     /// A listener that serves sites to other machines.
     fn exposed_listener(&self) -> Option<Name> {
         self.listener_files()
-            .filter(|(_, _, listener)| listener.value.redirect.is_missing())
+            .filter(|(_, _, listener)| {
+                listener.value.redirect.is_missing() && listener.value.tcp.is_missing()
+            })
             .find(|(_, _, listener)| {
                 let bind = listener.value.bind.get().map_or(&[][..], |bind| &bind.items[..]);
                 bind.iter().any(|bind| !bind.value.0.ip().to_canonical().is_loopback())
@@ -206,20 +212,16 @@ impl<'a> Check<'a> {
     }
 
     fn unused_pools(&mut self) {
-        let used: BTreeSet<Name> = self
-            .file
-            .sites
-            .get()
-            .into_iter()
-            .flat_map(|names| names.iter())
-            .flat_map(|(_, _, site)| {
+        let of_sites =
+            self.file.sites.get().into_iter().flat_map(|names| names.iter()).flat_map(|(_, _, site)| {
                 let routes = site.value.routes.get().into_iter().flat_map(|list| &list.items);
                 let own = site.value.pool.get().into_iter();
                 own.chain(routes.filter_map(|route| route.value.pool.get())).map(|pool| pool.0.clone())
-            })
-            .collect();
-        for (at, name, _) in self.pool_files().filter(|(_, name, _)| !used.contains(*name)) {
-            self.faults.warn(at, format!("pools.{name}: no site uses it"), "");
+            });
+        let used: BTreeSet<Name> = of_sites.chain(self.pools_of_listeners()).collect();
+        for (at, name, file) in self.pool_files().filter(|(_, name, _)| !used.contains(*name)) {
+            let user = if Self::pool_kind(&file.value) == PoolKind::Tcp { "listener" } else { "site" };
+            self.faults.warn(at, format!("pools.{name}: no {user} uses it"), "");
         }
     }
 }

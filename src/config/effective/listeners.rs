@@ -6,10 +6,22 @@ use serde_yaml::Value;
 
 use super::{Map, list, show_path};
 use crate::config::settings::{CertificateSettings, ListenerSettings, TlsProfile, TlsSettings, UnknownName};
+use crate::config::values::network::show_network;
 use crate::config::values::{show_bind, show_size, show_time};
 
 pub(super) fn listener(settings: &ListenerSettings, base: &Path) -> Map {
-    let ListenerSettings { name: _, bind, tls, redirect, acme_challenge, limits } = settings;
+    let ListenerSettings {
+        name: _,
+        bind,
+        tls,
+        redirect,
+        acme_challenge,
+        tcp,
+        passthrough,
+        turn,
+        proxy_protocol_from,
+        limits,
+    } = settings;
     let mut map = Map::default().with("bind", list(bind.iter().map(|a| show_bind(*a))));
     match tls {
         None => {}
@@ -21,6 +33,21 @@ pub(super) fn listener(settings: &ListenerSettings, base: &Path) -> Map {
     }
     if let Some(folder) = acme_challenge {
         map.put("acme_challenge", show_path(folder, base));
+    }
+    if let Some(pool) = tcp {
+        map.put("tcp", &**pool);
+    }
+    if !passthrough.is_empty() {
+        let mut names = Map::default();
+        passthrough.iter().for_each(|(name, pool)| names.put(name, &**pool));
+        map.put("passthrough", names);
+    }
+    if tls.is_some() {
+        map.put("turn", *turn);
+    }
+    if !proxy_protocol_from.is_empty() {
+        let from = list(proxy_protocol_from.iter().map(show_network));
+        map.put("proxy_protocol", Map::default().with("from", from));
     }
     let timeouts = Map::default()
         .with("handshake", show_time(limits.handshake_timeout))

@@ -7,13 +7,17 @@ use serde_yaml::Value;
 use super::{Map, map_of};
 use crate::config::file::NodeMap;
 use crate::config::settings::{
-    HttpNode, NodeTlsSettings, PoolNodes, PoolSettings, Probe, ProbeKind, Protocol, Service, WEB,
+    ConnectCheck, HttpNode, NodeTlsSettings, PoolNodes, PoolSettings, Probe, ProbeKind, Protocol, Service,
+    StreamTimeouts, TcpNode, WEB,
 };
 use crate::config::values::{show_node_url, show_time};
 
 pub(super) fn pool(settings: &PoolSettings, base: &Path) -> Map {
-    let PoolSettings { name: _, nodes, sticky, region: _, protocol, tls } = settings;
+    let PoolSettings { name: _, nodes, sticky, region: _, protocol, tls, proxy_protocol } = settings;
     let mut map = Map::default();
+    if *proxy_protocol {
+        map.put("proxy_protocol", "v2");
+    }
     match nodes {
         PoolNodes::Embedded { workers: None } => map.put("embedded", "auto"),
         PoolNodes::Embedded { workers: Some(workers) } => map.put("embedded", *workers),
@@ -39,6 +43,25 @@ pub(super) fn pool(settings: &PoolSettings, base: &Path) -> Map {
             if *tls != NodeTlsSettings::default() {
                 map.put("tls", node_tls(tls, base));
             }
+        }
+        PoolNodes::Tcp { nodes, check, timeouts } => {
+            map.put("nodes", map_of(nodes.iter().map(|(name, settings)| (&**name, tcp_node(settings)))));
+            if let Some(ConnectCheck { every, timeout, rise, fall }) = check {
+                let check = Map::default()
+                    .with("tcp", "connect")
+                    .with("every", show_time(*every))
+                    .with("timeout", show_time(*timeout))
+                    .with("rise", rise.get())
+                    .with("fall", fall.get());
+                map.put("check", check);
+            }
+            let StreamTimeouts { connect, idle } = timeouts;
+            map.put(
+                "timeouts",
+                Map::default().with("connect", show_time(*connect)).with("idle", show_time(*idle)),
+            );
+            // It has no rooms that could stick.
+            return map;
         }
     }
     map.put("sticky", Map::default().with("linger", show_time(sticky.linger)));
@@ -120,4 +143,11 @@ fn probe(settings: &Probe) -> Value {
         map.put("host", &**host);
     }
     map.with("service", &**service).with("path", &**path).into()
+}
+
+fn tcp_node(settings: &TcpNode) -> Map {
+    let TcpNode { host, port, weight } = settings;
+    let url =
+        if host.contains(':') { format!("tcp://[{host}]:{port}") } else { format!("tcp://{host}:{port}") };
+    Map::default().with("url", url).with("weight", *weight)
 }

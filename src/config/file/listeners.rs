@@ -5,10 +5,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{SecretRef, word};
 use crate::config::fault::quote;
 use crate::config::read::{
-    At, Given, KeyKind, KeySchema, List, Read, Reader, Reload, either, record, record_schema,
+    At, Given, KeyKind, KeySchema, List, Names, Read, Reader, Reload, either, record, record_schema,
 };
 use crate::config::tree::Node;
-use crate::config::values::{Bind, Count, FilePath, ProfileWord, RedirectWord, Size, Time, UnknownNameWord};
+use crate::config::values::flag::Flag;
+use crate::config::values::network::Network;
+use crate::config::values::{
+    Bind, Count, FilePath, PoolRef, ProfileWord, RedirectWord, Size, SniName, Time, UnknownNameWord,
+};
 
 record! {
     /// A TCP listener.
@@ -22,6 +26,14 @@ record! {
         /// Webroot of an ACME client such as certbot: /.well-known/acme-challenge/ is answered from the folder of that
         /// name in it, before any redirect. Only without `tls`.
         acme_challenge: FilePath, optional, live;
+        /// A pool of TCP nodes: every connection goes to one of them as it is, byte for byte.
+        tcp: PoolRef, optional, live;
+        /// Names whose TLS does not end here, by SNI: every byte goes to a pool of TCP nodes. "*.example.com" is one label.
+        passthrough: Names<SniName, PoolRef>, optional, live;
+        /// Tells TURN from HTTP by the first bytes inside TLS, on every name.
+        turn: Flag, default(Flag(false)), live;
+        /// Peers that say in a PROXY header, version 1 or 2, who their client is.
+        proxy_protocol: ProxyProtocolFile, optional, inside;
         /// Deadlines of what clients send.
         timeouts: ListenerTimeouts, nested, inside;
         /// Sizes of what clients send.
@@ -62,6 +74,14 @@ record! {
         cert: FilePath, required, live;
         /// PKCS#8, PKCS#1 or SEC1 key of the leaf, not encrypted.
         key: FilePath, required, live;
+    }
+}
+
+record! {
+    /// Peers that say in a PROXY header who their client is.
+    ProxyProtocolFile {
+        /// Their networks. Each of their connections must begin with the header; from others none is read.
+        from: List<Network>, required, live;
     }
 }
 

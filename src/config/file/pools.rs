@@ -11,17 +11,17 @@ use crate::config::tree::Node;
 use crate::config::values::flag::Flag;
 use crate::config::values::{
     CheckPath, Count, FilePath, Ident, Label, NodeHost, NodeUrl, ProbeHost, ProbeText, ProtocolWord,
-    ServicePort, Time,
+    ProxyVersionWord, ServicePort, TcpCheckWord, Time,
 };
 
 record! {
-    /// A named set of nodes: HTTP services (`nodes`), or this process's own SFU workers (`embedded`).
+    /// A named set of nodes: HTTP or TCP services (`nodes`), or this process's own SFU workers (`embedded`).
     PoolFile {
-        /// HTTP nodes, by name. The name is the identity: rooms follow it.
+        /// Nodes by name, all HTTP or all TCP. The name is the identity: rooms follow it.
         nodes: Names<Ident, NodeFile>, optional, inside;
         /// Workers of the embedded SFU: auto (one per core), or how many.
         embedded: EmbeddedFile, optional, restart;
-        /// Active check of each HTTP node. Without it a node is up until a connect to it fails.
+        /// Active check of each node. Without it a node is up until a connect to it fails.
         check: CheckFile, optional, inside;
         /// What requests speak to the nodes: h1; or h2, over TLS if the node agrees, without TLS in any case. WebSockets
         /// are h1.
@@ -30,13 +30,18 @@ record! {
         tls: NodeTlsFile, optional, inside;
         /// How rooms stick to their node.
         sticky: StickyFile, nested, inside;
+        /// Deadlines of a TCP pool's streams; those of HTTP are the site's.
+        timeouts: PoolTimeoutsFile, nested, inside;
+        /// v2: a PROXY header tells the nodes who the client is. Connections are not shared between clients then.
+        proxy_protocol: ProxyVersionWord, optional, live;
     }
 }
 
 record! {
-    /// An HTTP node: where it is (`url`, or `host` with services), where it stands, what it runs.
+    /// A node: where it is (`url`, or `host` with services), where it stands, what it runs.
     NodeMap {
-        /// Where it is, with the one service `web`: http://host:port or https://host:port. Further services may stand beside it.
+        /// Where it is, with the one service `web`: http://host:port or https://host:port. Further services may stand beside
+        /// it. A TCP node: tcp://host:port.
         url: NodeUrl, optional, live;
         /// Where it is: an IP address or a name. Its services are named by the keys that follow; each is a port, or
         /// "https:PORT" over TLS.
@@ -82,6 +87,8 @@ record! {
         bosh: ServiceProbeFile, optional, inside;
         /// The service that is Jicofo's HTTP.
         jicofo: ServiceProbeFile, optional, inside;
+        /// connect: a TCP node passes when it takes a connection.
+        tcp: TcpCheckWord, optional, live;
         /// Time between two checks of one node; jittered by a tenth.
         every: Time<100, 3600>, default(Time::secs(2)), live;
         /// Deadline of one check; not longer than `every`.
@@ -173,6 +180,16 @@ record! {
     }
 }
 
+record! {
+    /// Deadlines of a TCP pool's streams.
+    PoolTimeoutsFile {
+        /// TCP connect to a node.
+        connect: Time<50, 600>, default(Time::secs(3)), live;
+        /// A stream without a byte in either direction is closed after this.
+        idle: Time<1000, 604_800>, default(Time::secs(3600)), live;
+    }
+}
+
 /// `auto` or a number of workers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct EmbeddedFile(pub(in crate::config) Option<u8>);
@@ -192,7 +209,7 @@ impl Read for EmbeddedFile {
     }
 }
 
-/// An HTTP node: a URL, or a map.
+/// A node: a URL, or a map.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct NodeFile(pub(in crate::config) NodeMap);
 

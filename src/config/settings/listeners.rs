@@ -1,10 +1,11 @@
 //! Listeners: where TCP traffic enters.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Name, TlsSettings};
+use super::{IpNet, Name, TlsSettings};
 
 /// One TCP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +20,45 @@ pub struct ListenerSettings {
     pub redirect: Option<RedirectSettings>,
     /// Webroot of an ACME client, whose challenges are answered before any redirect. Never with `tls`.
     pub acme_challenge: Option<PathBuf>,
+    /// The pool of TCP nodes that every connection goes to as it is; `None`: HTTP is spoken here.
+    pub tcp: Option<Name>,
+    /// Names whose TLS does not end here, and the pool of TCP nodes that each goes to. `*.example.com` stands for one label.
+    pub passthrough: BTreeMap<Name, Name>,
+    /// Whether TURN is told from HTTP where TLS ends.
+    pub turn: bool,
+    /// Networks whose connections have to begin with a PROXY header; nobody else's may.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Deadlines and sizes of what clients may send before a site is known.
     pub limits: ListenerLimits,
+}
+
+impl ListenerSettings {
+    /// Tells whether sites are served here.
+    pub fn serves_sites(&self) -> bool {
+        self.tcp.is_none() && self.redirect.is_none()
+    }
+
+    /// Returns the pool that a name of a ClientHello is passed on to: an exact name first, then a wildcard.
+    pub fn passes(&self, name: Option<&str>) -> Option<&Name> {
+        if self.passthrough.is_empty() {
+            return None;
+        }
+        let name = name?;
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        // RFC 6125 section 6.4.3: a wildcard stands for one label.
+        let wildcard = || self.passthrough.get(format!("*.{}", name.split_once('.')?.1).as_str());
+        self.passthrough.get(name.as_str()).or_else(wildcard)
+    }
+
+    /// Returns whether a peer's connections begin with a PROXY header.
+    pub fn wants_proxy_header(&self, peer: IpAddr) -> bool {
+        self.proxy_protocol_from.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Returns every pool that connections are passed on to.
+    pub fn passes_to(&self) -> impl Iterator<Item = &Name> {
+        self.tcp.iter().chain(self.passthrough.values())
+    }
 }
 
 /// Redirect of a plain listener.

@@ -25,6 +25,8 @@ pub struct PoolSettings {
     pub protocol: Protocol,
     /// TLS to those services that are reached over it.
     pub tls: NodeTlsSettings,
+    /// Whether each connection for a client begins with a PROXY header of version 2 that says who the client is.
+    pub proxy_protocol: bool,
 }
 
 impl PoolSettings {
@@ -37,11 +39,13 @@ impl PoolSettings {
             region: None,
             protocol: Protocol::H1,
             tls: NodeTlsSettings::default(),
+            proxy_protocol: false,
         }
     }
 
     /// Returns the first node that lacks a service, by name: what is sent to the service could not go there. `None`:
-    /// every node has it; one that is a URL answers for every service. Embedded workers have no services, and the answer for them is `None` too.
+    /// every node has it; one that is a URL answers for every service. Neither TCP nodes nor embedded workers have
+    /// services, and the answer for them is `None` too.
     pub fn without_service(&self, service: &str) -> Option<&Name> {
         match &self.nodes {
             PoolNodes::Http { nodes, .. } => {
@@ -49,7 +53,7 @@ impl PoolSettings {
                     |node: &HttpNode| node.only_web().is_none() && !node.services.contains_key(service);
                 nodes.iter().find(|(_, node)| lacks(node)).map(|(name, _)| name)
             }
-            PoolNodes::Embedded { .. } => None,
+            PoolNodes::Tcp { .. } | PoolNodes::Embedded { .. } => None,
         }
     }
 }
@@ -63,6 +67,15 @@ pub enum PoolNodes {
         nodes: BTreeMap<Name, HttpNode>,
         /// Active check; `None`: a node is up until a connect to it fails.
         check: Option<CheckSettings>,
+    },
+    /// TCP services, by name: bytes pass as they are.
+    Tcp {
+        /// The nodes.
+        nodes: BTreeMap<Name, TcpNode>,
+        /// Active check; `None`: a node is up until a connect to it fails.
+        check: Option<ConnectCheck>,
+        /// Deadlines of its streams.
+        timeouts: StreamTimeouts,
     },
     /// This process's own SFU workers, named `worker-0`, `worker-1`, ...
     Embedded {
@@ -172,6 +185,39 @@ impl HttpNode {
     pub fn only_web(&self) -> Option<Service> {
         self.services.get(WEB).copied().filter(|_| self.services.len() == 1)
     }
+}
+
+/// One TCP node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpNode {
+    /// An IP address (IPv6 without brackets) or a DNS name in lower case, resolved when it is dialled.
+    pub host: Name,
+    /// TCP port.
+    pub port: u16,
+    /// 0: it gets a stream only when no other can serve. Default 100; all others count alike.
+    pub weight: u32,
+}
+
+/// The check of a TCP node: it takes a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectCheck {
+    /// Time between two checks of one node; jittered by a tenth. Default 2 s.
+    pub every: Duration,
+    /// Deadline of one check; never longer than `every`. Default 1 s.
+    pub timeout: Duration,
+    /// Passes in a row that bring a node up. Default 2.
+    pub rise: NonZeroU32,
+    /// Failures in a row that take a node down. Default 2.
+    pub fall: NonZeroU32,
+}
+
+/// Deadlines of a TCP pool's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamTimeouts {
+    /// TCP connect to a node. Default 3 s.
+    pub connect: Duration,
+    /// A stream without a byte in either direction is closed after this. Default 1 h.
+    pub idle: Duration,
 }
 
 /// How nodes are checked: a check passes when all its probes do.

@@ -1,5 +1,6 @@
 //! Files with faults: each is told with its place, what is wrong and what would be right.
 
+use super::broken_l4::L4;
 use super::broken_limits::LIMITS;
 use super::broken_pools::POOLS;
 use super::broken_routes::ROUTES;
@@ -35,7 +36,7 @@ fn every_kind_of_fault_is_told_with_its_place_and_its_cure() {
     let dir = folder();
     let at = format!("{}/", dir.path().display());
     let mut wrong = Vec::new();
-    for case in TEXT.iter().chain(SENSE).chain(POOLS).chain(ROUTES).chain(LIMITS) {
+    for case in TEXT.iter().chain(SENSE).chain(POOLS).chain(ROUTES).chain(LIMITS).chain(L4) {
         let text = text(case);
         let faults = match load(&text, dir.path(), case.edge) {
             Ok(_) => panic!("{}: no fault in\n{text}", case.name),
@@ -64,7 +65,7 @@ fn three_faults_of_one_file_are_all_printed_with_line_and_caret() {
         faults.to_string(),
         r#"f.yaml:4:29  unknown key "redirct" in listeners.http
     4 |   http:  { bind: [":8080"], redirct: https }
-      |                             ^^^^^^^ did you mean "redirect"? known: bind, tls, redirect, acme_challenge, timeouts, limits
+      |                             ^^^^^^^ did you mean "redirect"? known: bind, tls, redirect, acme_challenge, tcp, passthrough, turn, proxy_protocol, timeouts, limits
 f.yaml:9:46  sites."*".pool: no pool is named "worker"
     9 |   "*":              { app: conference, pool: worker, auth: open }
       |                                              ^^^^^^ did you mean "workers"? known: shards, workers

@@ -216,6 +216,11 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("EdgeFile", "public", "[203.0.113.99]"),
     ("ListenerFile", "bind", "[\":9443\"]"),
     ("ListenerFile", "redirect", "-"),
+    ("ListenerFile", "tcp", "-"),
+    ("ListenerFile", "passthrough", "{ \"*.example.com\": coturn }"),
+    ("ListenerFile", "turn", "true"),
+    ("ProxyProtocolFile", "from", "[192.0.2.7]"),
+    ("File", "trusted", "[192.0.2.0/24]"),
     ("TlsCertificates", "certificates", "[{ cert: tls/cert-again.pem, key: tls/key-again.pem }]"),
     ("TlsCertificates", "unknown_name", "refuse"),
     ("TlsCertificates", "profile", "modern"),
@@ -323,6 +328,8 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("NodeTlsFile", "cert", "tls/cert-again.pem"),
     ("NodeTlsFile", "key", "tls/key-again.pem"),
     ("StickyFile", "linger", "6m"),
+    ("PoolTimeoutsFile", "connect", "4s"),
+    ("PoolTimeoutsFile", "idle", "2h"),
     ("AdminFile", "bind", "[\"127.0.0.1:9181\"]"),
     ("AdminFile", "tokens", "{ ops: \"file:ops-other.token\" }"),
     ("RequestRatesFile", "per_ip", "\"61/s\""),
@@ -363,7 +370,8 @@ const OTHERS: &[(&str, &str, &str)] = &[
 ];
 
 /// Keys with one legal value.
-const SINGLE: &[(&str, &str)] = &[("File", "version"), ("File", "store")];
+const SINGLE: &[(&str, &str)] =
+    &[("File", "version"), ("File", "store"), ("CheckFile", "tcp"), ("PoolFile", "proxy_protocol")];
 
 #[test]
 fn what_a_key_says_of_reloads_is_what_a_reload_does() {

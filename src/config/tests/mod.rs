@@ -1,6 +1,7 @@
 //! Tests of the whole: files in, settings or faults out.
 
 mod broken;
+mod broken_l4;
 mod broken_limits;
 mod broken_pools;
 mod broken_routes;

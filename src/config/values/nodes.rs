@@ -13,9 +13,10 @@ use crate::config::settings::{Name, Service};
 use crate::config::tree::Node;
 
 text_value! {
-    /// Host and port of an HTTP node.
-    NodeUrl((Name, Service)), "a URL",
-    { "type": "string", "pattern": "^https?://", "examples": ["http://10.0.1.11:80", "https://s1.example.com"] }, parse_node_url
+    /// Where a node is: `http://host:port`, `https://host:port`, or `tcp://host:port`.
+    NodeUrl(NodeAt), "a URL",
+    { "type": "string", "pattern": "^(https?|tcp)://", "examples": ["http://10.0.1.11:80", "https://s1.example.com", "tcp://10.0.0.30:5349"] },
+    parse_node_url
 }
 text_value! {
     /// Host of a node with named services.
@@ -120,14 +121,31 @@ fn checked_host(host: &str) -> Result<Name, String> {
     Ok(Arc::from(host))
 }
 
-fn parse_node_url(text: &str) -> Result<(Name, Service), Wrong> {
+/// What a node speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Scheme {
+    Http,
+    /// Nobody's business: bytes pass as they are.
+    Tcp,
+}
+
+/// A URL of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct NodeAt {
+    pub(in crate::config) scheme: Scheme,
+    pub(in crate::config) host: Name,
+    pub(in crate::config) service: Service,
+}
+
+fn parse_node_url(text: &str) -> Result<NodeAt, Wrong> {
     let wrong = |cure: String| Err(("not the URL of a node".to_owned(), cure));
-    let (tls, rest) = match text.split_once("://") {
-        Some(("http", rest)) => (false, rest),
-        Some(("https", rest)) => (true, rest),
+    let (scheme, tls, rest) = match text.split_once("://") {
+        Some(("http", rest)) => (Scheme::Http, false, rest),
+        Some(("https", rest)) => (Scheme::Http, true, rest),
+        Some(("tcp", rest)) => (Scheme::Tcp, false, rest),
         Some(_) => {
-            let cure = "\"http://10.0.1.11:80\" or \"https://10.0.1.11:443\"".to_owned();
-            return Err(("scheme must be http or https".to_owned(), cure));
+            let cure = "\"http://10.0.1.11:80\", \"https://10.0.1.11:443\" or \"tcp://10.0.0.30:5349\"";
+            return Err(("scheme must be http, https or tcp".to_owned(), cure.to_owned()));
         }
         None => return wrong(format!("write {}", quote(&format!("http://{text}")))),
     };
@@ -158,13 +176,16 @@ fn parse_node_url(text: &str) -> Result<(Name, Service), Wrong> {
     };
     let port = match port {
         None if tls => 443,
+        None if scheme == Scheme::Tcp => {
+            return wrong("a port is missing: TCP has none of its own".to_owned());
+        }
         None => 80,
         Some(port) => match parse_port(port) {
             Some(port) if port > 0 => port,
             Some(_) | None => return wrong("a port is 1 to 65535".to_owned()),
         },
     };
-    checked_host(host).map(|host| (host, Service { port, tls })).or_else(wrong)
+    checked_host(host).map(|host| NodeAt { scheme, host, service: Service { port, tls } }).or_else(wrong)
 }
 
 /// Writes host and service as the file has them.
@@ -183,17 +204,22 @@ mod tests {
 
     #[test]
     fn nodes_by_url() {
-        for (text, host, port) in [
-            ("http://127.0.0.1:9001", "127.0.0.1", 9001),
-            ("http://s1.example.com/", "s1.example.com", 80),
-            ("http://S1:8080", "s1", 8080),
-            ("http://[::1]:81", "::1", 81),
-            ("http://[2001:db8::1]", "2001:db8::1", 80),
+        for (text, scheme, host, port) in [
+            ("http://127.0.0.1:9001", Scheme::Http, "127.0.0.1", 9001),
+            ("http://s1.example.com/", Scheme::Http, "s1.example.com", 80),
+            ("http://S1:8080", Scheme::Http, "s1", 8080),
+            ("http://[::1]:81", Scheme::Http, "::1", 81),
+            ("http://[2001:db8::1]", Scheme::Http, "2001:db8::1", 80),
+            ("tcp://T1:5349", Scheme::Tcp, "t1", 5349),
+            ("tcp://[::1]:5349", Scheme::Tcp, "::1", 5349),
         ] {
-            assert_eq!(parse_node_url(text), Ok((Arc::from(host), Service::plain(port))), "{text}");
+            let expected = NodeAt { scheme, host: Arc::from(host), service: Service::plain(port) };
+            assert_eq!(parse_node_url(text), Ok(expected), "{text}");
         }
         for (text, wrong) in [
-            ("tcp://a:443", "scheme must be http"),
+            ("udp://a:443", "scheme must be http"),
+            ("tcp://a", "a port is missing"),
+            ("tcp://a:443/path", "only host and port"),
             ("a:80", "write \"http://a:80\""),
             ("http://a:80/path", "only host and port"),
             ("http://u@a:80", "without a user"),
@@ -230,8 +256,9 @@ mod tests {
             ("https://A:80/", "a", 80),
         ] {
             let parsed = parse_node_url(text).unwrap();
-            assert_eq!(parsed, (Arc::from(host), tls(port)), "{text}");
-            assert_eq!(parse_node_url(&show_node_url(&parsed.0, parsed.1)), Ok(parsed));
+            let expected = NodeAt { scheme: Scheme::Http, host: Arc::from(host), service: tls(port) };
+            assert_eq!(parsed, expected, "{text}");
+            assert_eq!(parse_node_url(&show_node_url(&parsed.host, parsed.service)), Ok(parsed));
         }
     }
 

@@ -54,7 +54,8 @@ pub(super) fn server_config(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // TURN clients that name their protocol (RFC 7443) must not fail here: whether the listener takes them changes live.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"stun.turn".to_vec()];
     // Stateless: no table of sessions that clients can fill.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;

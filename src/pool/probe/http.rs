@@ -23,6 +23,8 @@ pub struct Question<'a> {
     pub host: Option<&'a str>,
     /// Media type and body of a POST; `None`: a GET.
     pub post: Option<(&'static str, &'static str)>,
+    /// Whether the service wants a PROXY header in front: then one that says that this connection is our own.
+    pub announced: bool,
 }
 
 /// How a service is reached.
@@ -51,7 +53,7 @@ pub async fn ask(way: Way<'_>, question: &Question<'_>, timeout: Duration) -> Re
 async fn exchange(way: Way<'_>, question: &Question<'_>, timeout: Duration) -> Result<Answer, FailReason> {
     let Way { host, port, tls, protocol } = way;
     let tls = tls.map(|policy| Tls { policy, host, protocol });
-    let stream = tcp::connect(host, port, timeout, tls).await?;
+    let stream = tcp::connect(host, port, question.announced, timeout, tls).await?;
     let own = authority(host, port, tls.is_some());
     let authority = question.host.unwrap_or(&own);
     let h2 = stream.chose_h2() || (tls.is_none() && protocol == Protocol::H2);
@@ -142,7 +144,8 @@ mod tests {
 
     /// Asks and judges as a check of a path does.
     async fn check(host: &str, port: u16, path: &str, timeout: Duration) -> CheckOutcome {
-        let asked = ask(plain(host, port), &Question { path, host: None, post: None }, timeout).await;
+        let question = Question { path, host: None, post: None, announced: false };
+        let asked = ask(plain(host, port), &question, timeout).await;
         let kind = ProbeKind::Http { status: None, body: None };
         match asked.and_then(|answer| judge(&kind, &answer)) {
             Ok(()) => CheckOutcome::Pass,
@@ -238,6 +241,7 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let question = Question {
+            announced: false,
             path: "/http-bind",
             host: Some("meet.example.com"),
             post: Some(("text/xml", "<body/>")),
@@ -274,7 +278,7 @@ mod tests {
         drop(listener);
         let refused = CheckOutcome::Fail(FailReason::ConnectRefused);
         assert_eq!(check("127.0.0.1", port, "/", LONG).await, refused);
-        assert_eq!(tcp::check("127.0.0.1", port, LONG).await, refused);
+        assert_eq!(tcp::check("127.0.0.1", port, false, LONG).await, refused);
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::time::Duration;
 use crate::pool::NodeStream;
 use crate::pool::dial::{Tls, dial};
 use crate::pool::health::{CheckOutcome, FailReason};
+use crate::wire::proxy_protocol::LOCAL_V2;
 
-/// Connects to a node and hangs up. `timeout` bounds resolving and connecting together.
-pub async fn check(host: &str, port: u16, timeout: Duration) -> CheckOutcome {
-    match tokio::time::timeout(timeout, connect(host, port, timeout, None)).await {
+/// Connects to a node and hangs up. `timeout` bounds resolving and connecting together. `announced`: the connection begins
+/// with a PROXY header that says that it is our own.
+pub async fn check(host: &str, port: u16, announced: bool, timeout: Duration) -> CheckOutcome {
+    match tokio::time::timeout(timeout, connect(host, port, announced, timeout, None)).await {
         Ok(Ok(_)) => CheckOutcome::Pass,
         Ok(Err(reason)) => CheckOutcome::Fail(reason),
         Err(_) => CheckOutcome::Fail(FailReason::Timeout(timeout)),
@@ -19,6 +21,7 @@ pub async fn check(host: &str, port: u16, timeout: Duration) -> CheckOutcome {
 pub(super) async fn connect(
     host: &str,
     port: u16,
+    announced: bool,
     timeout: Duration,
     tls: Option<Tls<'_>>,
 ) -> Result<NodeStream, FailReason> {
@@ -26,5 +29,6 @@ pub(super) async fn connect(
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<_> =
         tokio::net::lookup_host((host, port)).await.map_err(|e| FailReason::resolve(&e))?.collect();
-    dial(&addresses, timeout, tls).await.map(|(stream, _)| stream)
+    let first = announced.then_some(LOCAL_V2);
+    dial(&addresses, timeout, first, tls).await.map(|(stream, _)| stream)
 }

@@ -54,6 +54,20 @@ pub struct EdgeMetrics {
     pub limits: LimitMetrics,
     /// The access log.
     pub access_log: AccessLogMetrics,
+    /// Connections that have to begin with a PROXY header, by what they began with.
+    pub proxy_headers: IntCounterVec,
+    /// TURN clients on TLS listeners.
+    pub turn_streams: IntCounterVec,
+    /// Streams to TCP pools that are open or being connected.
+    pub l4_streams: IntGauge,
+    /// Streams to TCP pools, by how they came there.
+    pub l4_streams_total: IntCounterVec,
+    /// Streams to TCP pools, by why they ended.
+    pub l4_closed: IntCounterVec,
+    /// Bytes from clients to TCP pools.
+    pub l4_bytes_from_client: IntCounter,
+    /// Bytes from TCP pools to clients.
+    pub l4_bytes_from_node: IntCounter,
 }
 
 /// Requests by class of status.
@@ -78,6 +92,8 @@ impl EdgeMetrics {
     pub(super) fn register(registry: &Registry) -> Self {
         let requests = counter_vec(registry, names::EDGE_REQUESTS, "Requests by their answer", &["class"]);
         let bytes = counter_vec(registry, names::EDGE_TUNNEL_BYTES, "Bytes through tunnels", &["direction"]);
+        let l4_bytes =
+            counter_vec(registry, names::EDGE_L4_BYTES, "Bytes of streams to TCP pools", &["direction"]);
         let response_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 names::EDGE_RESPONSE_SECONDS,
@@ -157,6 +173,33 @@ impl EdgeMetrics {
             limits: LimitMetrics::register(registry),
             access_log: AccessLogMetrics::register(registry),
             tunnel_bytes_from_node: bytes.with_label_values(&["from_node"]),
+            proxy_headers: counter_vec(
+                registry,
+                names::EDGE_PROXY_HEADERS,
+                "Connections that have to begin with a PROXY header",
+                &["result"],
+            ),
+            turn_streams: counter_vec(
+                registry,
+                names::EDGE_TURN_STREAMS,
+                "TURN clients on TLS listeners",
+                &["result"],
+            ),
+            l4_streams: gauge(registry, names::EDGE_L4_STREAMS, "Streams to TCP pools"),
+            l4_streams_total: counter_vec(
+                registry,
+                names::EDGE_L4_STREAMS_TOTAL,
+                "Streams to TCP pools, by how they came there",
+                &["way"],
+            ),
+            l4_closed: counter_vec(
+                registry,
+                names::EDGE_L4_CLOSED,
+                "Streams to TCP pools by why they ended",
+                &["reason"],
+            ),
+            l4_bytes_from_client: l4_bytes.with_label_values(&["from_client"]),
+            l4_bytes_from_node: l4_bytes.with_label_values(&["from_node"]),
         }
     }
 }

@@ -1,0 +1,8 @@
+//! Feeds `targets::proxy_protocol`.
+#![no_main]
+
+#[path = "../targets.rs"]
+#[expect(dead_code, reason = "each binary feeds one of them")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::proxy_protocol(data));
