@@ -10,6 +10,9 @@
 //! | `GET /api/v1/explain?url=U&method=M` | what would become of a request now, as `roomgate explain` says it |
 //! | `GET /api/v1/tunnels?limit=N` | how many WebSockets to nodes there are, and the oldest |
 //! | `POST /api/v1/tunnels/close` | closes some of them: `{"closed": N}`, or 400 with what is wrong |
+//! | `GET /api/v1/bans?limit=N` | how many bans there are, and those that end first |
+//! | `POST /api/v1/bans` | bans a network: 200, or 400 with what is wrong, or 409 when the table is full |
+//! | `DELETE /api/v1/bans?network=N` | ends a ban: 200, or 404 |
 //! | `POST /api/v1/reload` | 200 applied, 422 rejected: a [`ReloadRecord`](super::view::ReloadRecord) |
 //! | `GET /` | the status page |
 
@@ -25,6 +28,7 @@ use http_body_util::Full;
 use prometheus::{Encoder, TextEncoder};
 use serde::Serialize;
 
+use super::bans;
 use super::guard::{Ask, Guard, Refusal};
 use super::tunnels;
 use super::view::{AdminView, ReadyView, ReloadResult, RoomsView, StatusView};
@@ -49,6 +53,7 @@ enum Route {
     Explain,
     Tunnels,
     CloseTunnels,
+    Bans,
     Reload,
     File(&'static File),
 }
@@ -67,6 +72,7 @@ impl Route {
             "/api/v1/explain" => Self::Explain,
             "/api/v1/tunnels" => Self::Tunnels,
             "/api/v1/tunnels/close" => Self::CloseTunnels,
+            "/api/v1/bans" => Self::Bans,
             "/api/v1/reload" => Self::Reload,
             _ => return FILES.iter().find(|file| file.path == path).map(Self::File),
         })
@@ -77,8 +83,27 @@ impl Route {
         matches!(self, Self::Health | Self::Ready | Self::File(_))
     }
 
-    fn writes(self) -> bool {
-        matches!(self, Self::Reload | Self::CloseTunnels)
+    /// The methods that it has, as `Allow` lists them.
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Reload | Self::CloseTunnels => "POST",
+            Self::Bans => "GET, HEAD, POST, DELETE",
+            Self::Health
+            | Self::Ready
+            | Self::Metrics
+            | Self::Status
+            | Self::Nodes
+            | Self::Rooms
+            | Self::Config
+            | Self::Media
+            | Self::Tunnels
+            | Self::Explain
+            | Self::File(_) => "GET, HEAD",
+        }
+    }
+
+    fn has(self, method: &Method) -> bool {
+        self.methods().split(", ").any(|one| one == method.as_str())
     }
 }
 
@@ -117,7 +142,7 @@ pub async fn answer(
     };
     let (mut response, refused) = match guard.check(&ask) {
         Err(refusal) => (refuse(refusal), Some(refusal)),
-        Ok(_) => (serve(request, route, reads, view).await, None),
+        Ok(_) => (serve(request, route, view).await, None),
     };
     secure(response.headers_mut());
     Answer { response, refused }
@@ -126,16 +151,14 @@ pub async fn answer(
 async fn serve(
     request: &Request<Bytes>,
     route: Option<Route>,
-    reads: bool,
     view: &dyn AdminView,
 ) -> Response<Full<Bytes>> {
     let Some(route) = route else {
         return plain(StatusCode::NOT_FOUND, "there is nothing at this path\n");
     };
-    if route.writes() != (request.method() == Method::POST) || !(reads || route.writes()) {
+    if !route.has(request.method()) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "this path has another method\n");
-        let allow = if route.writes() { "POST" } else { "GET, HEAD" };
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
         return response;
     }
     match route {
@@ -162,6 +185,7 @@ async fn serve(
                 Err(wrong) => plain(StatusCode::BAD_REQUEST, &format!("{wrong}\n")),
             }
         }
+        Route::Bans => bans(request, view),
         Route::Reload => {
             let record = view.reload().await;
             let code = match record.result {
@@ -176,6 +200,29 @@ async fn serve(
             response
         }
     }
+}
+
+fn bans(request: &Request<Bytes>, view: &dyn AdminView) -> Response<Full<Bytes>> {
+    let wrong = |wrong: String| plain(StatusCode::BAD_REQUEST, &format!("{wrong}\n"));
+    if request.method() == Method::POST {
+        return match bans::read(request.body()) {
+            Err(fault) => wrong(fault),
+            Ok(wish) if view.ban(&wish) => {
+                json(StatusCode::OK, &serde_json::json!({ "banned": wish.network.to_string() }))
+            }
+            Ok(_) => plain(StatusCode::CONFLICT, "the table is full of bans that last longer\n"),
+        };
+    }
+    if request.method() == Method::DELETE {
+        return match bans::read_network(request.uri().query()) {
+            Err(fault) => wrong(fault),
+            Ok(network) if view.unban(network) => {
+                json(StatusCode::OK, &serde_json::json!({ "ended": network.to_string() }))
+            }
+            Ok(network) => plain(StatusCode::NOT_FOUND, &format!("there is no ban of {network}\n")),
+        };
+    }
+    json(StatusCode::OK, &view.bans(limit(request, "limit")))
 }
 
 fn status(view: &dyn AdminView, limit: usize) -> StatusView {

@@ -5,6 +5,7 @@
 //! here knows another part of the process.
 
 pub mod api;
+mod bans;
 pub mod guard;
 pub mod rates;
 pub mod server;

@@ -43,6 +43,25 @@ impl FakeView {
 
 #[async_trait]
 impl AdminView for FakeView {
+    fn bans(&self, limit: usize) -> BansView {
+        let ban = BanView {
+            network: "192.0.2.0/24".to_owned(),
+            by: "scanners".to_owned(),
+            reason: String::new(),
+            age_seconds: 5,
+            left_seconds: 595,
+        };
+        BansView { total: 3, bans: vec![ban; limit.min(3)] }
+    }
+
+    fn ban(&self, wish: &AddBan) -> bool {
+        wish.reason != "full"
+    }
+
+    fn unban(&self, network: ipnet::IpNet) -> bool {
+        network.prefix_len() == 32
+    }
+
     fn process(&self) -> ProcessView {
         ProcessView {
             version: "0.1.0".to_owned(),
@@ -380,4 +399,29 @@ async fn a_connection_serves_many_requests_and_ends_with_the_process() {
     assert_eq!(admin.tasks.drain(Duration::from_secs(5)).await, 0);
     assert_eq!(timeout(Duration::from_secs(5), stream.read(&mut [0; 16])).await.unwrap().unwrap_or(0), 0);
     assert!(TcpStream::connect(admin.address).await.is_err());
+}
+
+#[tokio::test]
+async fn bans_are_listed_added_and_ended() {
+    let admin = start(&[]);
+    let list = admin.json("/api/v1/bans?limit=2").await;
+    assert_eq!((list["total"].as_u64(), list["bans"].as_array().map(Vec::len)), (Some(3), Some(2)));
+    assert_eq!(list["bans"][0]["left_seconds"], 595);
+    let add = async |body: &str| {
+        let length = format!("Content-Length: {}", body.len());
+        let headers = ["Content-Type: application/json", length.as_str()];
+        admin.ask("POST /api/v1/bans", &headers, body).await
+    };
+    let (status, _, body) = add(r#"{"network":"192.0.2.7","for":"10m"}"#).await;
+    assert_eq!((status, body.as_str()), (200, r#"{"banned":"192.0.2.7/32"}"#));
+    assert_eq!(add(r#"{"network":"192.0.2.7","for":"10m","reason":"full"}"#).await.0, 409);
+    assert_eq!(add(r#"{"network":"192.0.2.7"}"#).await.0, 400);
+    for (ask, expected) in [
+        ("DELETE /api/v1/bans?network=192.0.2.7", 200),
+        ("DELETE /api/v1/bans?network=192.0.2.0/24", 404),
+        ("DELETE /api/v1/bans", 400),
+        ("PUT /api/v1/bans", 405),
+    ] {
+        assert_eq!(admin.ask(ask, &[], "").await.0, expected, "{ask}");
+    }
 }

@@ -53,6 +53,12 @@ pub trait AdminView: Send + Sync + 'static {
     ///
     /// What is wrong with the question.
     fn explain(&self, question: &Question) -> Result<Explained, String>;
+    /// Returns how many bans there are, and those that end first, at most `limit`.
+    fn bans(&self, limit: usize) -> BansView;
+    /// Bans a network. False: the table is full of bans that last longer.
+    fn ban(&self, wish: &AddBan) -> bool;
+    /// Ends the ban of exactly this network. False: there is none.
+    fn unban(&self, network: IpNet) -> bool;
     /// Loads the configuration again, as SIGHUP does, and returns what came of it.
     async fn reload(&self) -> ReloadRecord;
     /// Returns what `/metrics` shows.
@@ -206,6 +212,41 @@ pub enum WhichTunnels {
     Client(IpNet),
     /// One, by its number.
     Id(u64),
+}
+
+/// Some bans, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BansView {
+    /// All bans.
+    pub total: usize,
+    /// Those that end first, at most as many as asked for.
+    pub bans: Vec<BanView>,
+}
+
+/// Somebody who is kept out for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BanView {
+    /// Who, as `192.0.2.0/24`.
+    pub network: String,
+    /// The rule of the configuration, or `api`.
+    pub by: String,
+    /// What the operator said of it; empty for a rule.
+    pub reason: String,
+    /// Since it began.
+    pub age_seconds: u64,
+    /// Until it ends.
+    pub left_seconds: u64,
+}
+
+/// A wish to ban a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddBan {
+    /// Who.
+    pub network: IpNet,
+    /// Why, for whoever looks at the list.
+    pub reason: String,
+    /// For how long.
+    pub lasts: Duration,
 }
 
 /// The running configuration.

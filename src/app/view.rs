@@ -9,11 +9,12 @@ use prometheus::Registry;
 
 use super::App;
 use crate::admin::view::{
-    AdminView, CertificateView, CloseTunnels, ConfigView, HealthState, NodeView, ProcessView, ReloadCause,
-    ReloadRecord, RoomName, RoomView, SelftestView, TunnelView, TunnelsView, WhichTunnels, WorkerView,
+    AddBan, AdminView, BanView, BansView, CertificateView, CloseTunnels, ConfigView, HealthState, NodeView,
+    ProcessView, ReloadCause, ReloadRecord, RoomName, RoomView, SelftestView, TunnelView, TunnelsView,
+    WhichTunnels, WorkerView,
 };
 use crate::clock;
-use crate::config::settings::Name;
+use crate::config::settings::{IpNet, Name};
 use crate::edge::explain::{Explained, Known, Question, explain};
 use crate::edge::{CertificateStatus, CloseCode, TunnelFilter};
 use crate::media::drops::DropReason;
@@ -156,6 +157,26 @@ impl AdminView for App {
                 }
             })
             .collect()
+    }
+
+    fn bans(&self, limit: usize) -> BansView {
+        let bans = self.edge.bans();
+        let view = |ban: &crate::edge::BanView| BanView {
+            network: ban.network.to_string(),
+            by: ban.by.clone(),
+            reason: ban.reason.clone(),
+            age_seconds: ban.age.as_secs(),
+            left_seconds: ban.left.as_secs(),
+        };
+        BansView { total: bans.len(), bans: bans.iter().take(limit).map(view).collect() }
+    }
+
+    fn ban(&self, wish: &AddBan) -> bool {
+        self.edge.ban(wish.network, &wish.reason, wish.lasts)
+    }
+
+    fn unban(&self, network: IpNet) -> bool {
+        self.edge.unban(network)
     }
 
     fn ready(&self) -> Result<(), Vec<String>> {

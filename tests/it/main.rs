@@ -12,6 +12,7 @@ mod access_log;
 mod admin;
 mod answers;
 mod auth;
+mod bans;
 mod bench_edge;
 mod conference_e2e;
 mod corpora;
