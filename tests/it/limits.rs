@@ -108,10 +108,10 @@ async fn requests_beyond_the_rate_are_told_when_to_come_again() {
 async fn known_rooms_stay_reachable_when_new_ones_are_refused() {
     let limits = "limits: { new_rooms: { per_ip: \"1/h\", burst: 3 } }";
     let (roomgate, client, _backends) = start("", limits).await;
-    let (count, refused) = ask(&client, JITSI, |n| format!("/room-{n}")).await;
+    let (count, refused) = ask(&client, JITSI, |n| format!("/http-bind?room=room-{n}")).await;
     assert_eq!((count, refused.status.as_u16()), (3, 429));
     for _ in 0..10 {
-        assert_eq!(client.get(JITSI, "/room-0").await.unwrap().status, 200);
+        assert_eq!(client.get(JITSI, "/http-bind?room=room-0").await.unwrap().status, 200);
     }
     assert_eq!(limited(&roomgate, "new_rooms_per_ip", "refused").await, 1.0);
     assert_eq!(

@@ -14,10 +14,10 @@ pub(super) const POOLS: &[Case] = &[
     },
     Case {
         name: "node over something else",
-        edits: &[("http://127.0.0.1:9001", "tcp://127.0.0.1:9001")],
+        edits: &[("http://127.0.0.1:9001", "udp://127.0.0.1:9001")],
         edge: None,
         faults: &[
-            "12:18: pools.shards.nodes.s1: \"tcp://127.0.0.1:9001\": scheme must be http or https; \"http://10.0.1.11:80\" or \"https://10.0.1.11:443\"",
+            "12:18: pools.shards.nodes.s1: \"udp://127.0.0.1:9001\": scheme must be http, https or tcp; \"http://10.0.1.11:80\", \"https://10.0.1.11:443\" or \"tcp://10.0.0.30:5349\"",
         ],
     },
     Case {
