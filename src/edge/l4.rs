@@ -197,8 +197,11 @@ impl Counted {
         Self { shared }
     }
 
+    /// Last of all: whoever sees the end counted sees everything else about the stream counted too.
     fn end(self, end: End) {
-        self.shared.parts.metrics.l4_closed.with_label_values(&[end.as_str()]).inc();
+        let shared = self.shared.clone();
+        drop(self);
+        shared.parts.metrics.l4_closed.with_label_values(&[end.as_str()]).inc();
     }
 }
 
@@ -237,11 +240,12 @@ impl Relay {
         };
         // An async block holds what it captured once; arguments of an async function it would hold twice.
         async move {
-            let _connection = connection;
             let end = {
                 let down = open.node().down();
                 pair.relay(down, idle, &stopping, &counted.shared).await
             };
+            // Bytes below a counting step are added when the pair goes.
+            drop((pair, open, connection));
             counted.end(end);
         }
     }
