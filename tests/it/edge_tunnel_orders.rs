@@ -196,7 +196,8 @@ async fn a_client_that_answers_no_ping_is_closed_and_its_node_is_told() {
     assert_eq!(bytes[10..14], [0x88, 11, 0x03, 0xe9], "then a close frame with 1001");
     assert_eq!(bytes.len(), 10 + 13);
     until("the node was told", || node.seen().contains(&"close 1001".to_owned())).await;
-    assert_eq!(rig.metrics.edge.tunnels_closed.with_label_values(&["no_pong"]).get(), 1);
+    let closed = rig.metrics.edge.tunnels_closed.with_label_values(&["no_pong"]);
+    until("it is counted", || closed.get() == 1).await;
     rig.end().await;
 }
 
