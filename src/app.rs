@@ -114,7 +114,11 @@ impl App {
         let rooms = Rooms::new(pools.clone(), &settings.rooms, metrics.rooms.clone());
         rooms.sweep(&tasks);
         let probe = embedded.as_ref().map(|embedded| Arc::new(embedded.probe()) as Arc<dyn WorkerProbe>);
-        Checker::start(pools.clone(), probe, Arc::new(re_place(rooms.clone())), &tasks);
+        let first_checks = Checker::start(pools.clone(), probe, Arc::new(re_place(rooms.clone())), &tasks);
+        // Clients of the process before this one come back at once, each to the room it was in.
+        if !first_checks.ended(FIRST_CHECKS_MAX).await {
+            tracing::warn!("some nodes have not answered their first check; new rooms go to the others");
+        }
 
         let parts = EdgeParts {
             rooms: rooms.clone(),
@@ -293,6 +297,8 @@ impl EndSignals {
     }
 }
 
+/// Nothing listens before the nodes' first checks have ended, or this long.
+const FIRST_CHECKS_MAX: Duration = Duration::from_secs(2);
 /// For the workers' last turn.
 const WORKERS_END_MAX: Duration = Duration::from_millis(500);
 /// For answers that the admin server is sending.

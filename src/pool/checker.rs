@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::health::NodeState;
@@ -30,15 +31,49 @@ pub struct Checker {
     watched: BTreeMap<(Name, Name), Watched>,
     /// The nodes that were there at start have been seen.
     started: bool,
+    /// Each of their checks keeps a copy until it has its first outcome.
+    first: First,
+}
+
+/// Dropped with the first outcome.
+type First = Option<mpsc::Sender<()>>;
+
+/// The first checks of the nodes that were there at start.
+#[derive(Debug)]
+pub struct FirstChecks(mpsc::Receiver<()>);
+
+impl FirstChecks {
+    /// Waits until each HTTP or TCP node that is checked has its first outcome, good or bad, but not longer than `at_most`.
+    /// Returns whether all have.
+    ///
+    /// Who asks for places before that gets them on the nodes that were asked first: a room that lived on another one
+    /// before a restart would move.
+    pub async fn ended(mut self, at_most: Duration) -> bool {
+        tokio::time::timeout(at_most, self.0.recv()).await.is_ok()
+    }
 }
 
 impl Checker {
     /// Starts checking on the current runtime, until the process stops. Without `workers`, embedded nodes stay as
     /// they are.
-    pub fn start(pools: Pools, workers: Option<Arc<dyn WorkerProbe>>, on_down: OnDown, tasks: &Tasks) {
-        let checker =
-            Self { pools, workers, on_down, tasks: tasks.clone(), watched: BTreeMap::new(), started: false };
+    pub fn start(
+        pools: Pools,
+        workers: Option<Arc<dyn WorkerProbe>>,
+        on_down: OnDown,
+        tasks: &Tasks,
+    ) -> FirstChecks {
+        let (first, ended) = mpsc::channel(1);
+        let checker = Self {
+            pools,
+            workers,
+            on_down,
+            tasks: tasks.clone(),
+            watched: BTreeMap::new(),
+            started: false,
+            first: Some(first),
+        };
         tasks.spawn(checker.run());
+        FirstChecks(ended)
     }
 
     async fn run(mut self) {
@@ -93,14 +128,16 @@ impl Checker {
             gone.end.cancel();
         }
         self.started = true;
+        self.first = None;
     }
 
     fn check(&self, node: Arc<Node>, plan: Plan, at_once: bool) -> Watched {
         let end = self.tasks.stopping().child_token();
         let watched = Watched { node: Arc::clone(&node), plan: plan.clone(), end: end.clone() };
+        let first = self.first.clone();
         let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match plan {
-            Plan::Http(check, announced) => Box::pin(check_http(node, check, announced, at_once)),
-            Plan::Connect(check, announced) => Box::pin(check_tcp(node, check, announced, at_once)),
+            Plan::Http(check, announced) => Box::pin(check_http(node, check, announced, at_once, first)),
+            Plan::Connect(check, announced) => Box::pin(check_tcp(node, check, announced, at_once, first)),
             Plan::Reconnect => Box::pin(reconnect(node)),
             Plan::Worker(worker) => match &self.workers {
                 Some(workers) => Box::pin(check_worker(node, worker, Arc::clone(workers))),
@@ -153,18 +190,19 @@ impl Plan {
     }
 }
 
-async fn check_http(node: Arc<Node>, check: CheckSettings, announced: bool, at_once: bool) {
+async fn check_http(node: Arc<Node>, check: CheckSettings, announced: bool, at_once: bool, mut first: First) {
     first_check(check.every, at_once).await;
     loop {
         let started = clock::now();
         let outcome = probe::check(&node, &check, announced).await;
         let ended = clock::now();
         node.report(outcome, ended);
+        drop(first.take());
         tokio::time::sleep(jittered(check.every).saturating_sub(ended.duration_since(started))).await;
     }
 }
 
-async fn check_tcp(node: Arc<Node>, check: ConnectCheck, announced: bool, at_once: bool) {
+async fn check_tcp(node: Arc<Node>, check: ConnectCheck, announced: bool, at_once: bool, mut first: First) {
     let Target::Tcp { host, port } = &node.target else { return };
     first_check(check.every, at_once).await;
     loop {
@@ -172,6 +210,7 @@ async fn check_tcp(node: Arc<Node>, check: ConnectCheck, announced: bool, at_onc
         let outcome = probe::tcp::check(host, *port, announced, check.timeout).await;
         let ended = clock::now();
         node.report(outcome, ended);
+        drop(first.take());
         tokio::time::sleep(jittered(check.every).saturating_sub(ended.duration_since(started))).await;
     }
 }
@@ -249,8 +288,9 @@ fn jittered(every: Duration) -> Duration {
     every.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))
 }
 
-/// A node whose checks are far apart still gets its first one at once: it serves nobody before.
-const FIRST_CHECK_MAX: Duration = Duration::from_secs(10);
+/// A node whose checks are far apart still gets its first one soon, within a tenth of this: it serves nobody before, and
+/// at start nobody is served before.
+const FIRST_CHECK_MAX: Duration = Duration::from_secs(2);
 /// A tenth to either side, so that edges and nodes do not march in step.
 const JITTER: f64 = 0.1;
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
-pub use checker::{Checker, OnDown};
+pub use checker::{Checker, FirstChecks, OnDown};
 pub use health::{CheckOutcome, FailReason, LocalFault, NodeState};
 pub use node::{Node, OpenGuard, Target};
 pub use placement::Wish;

@@ -16,6 +16,7 @@ use roomgate::config::settings::{
 use roomgate::pool::{CheckOutcome, Checker, Node, NodeState, Pools, probe};
 use roomgate::tasks::Tasks;
 use roomgate::telemetry::metrics::Metrics;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use crate::kit::prosody::Prosody;
@@ -167,5 +168,47 @@ async fn a_shard_is_down_while_its_prosody_is_and_comes_back_with_it() {
     assert_eq!(node.why(), "bosh: connect refused");
     prosody.restart().await;
     state(NodeState::Up).await;
+    assert_eq!(tasks.drain(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_waits_for_the_first_outcome_of_each_node_and_not_for_ever() {
+    let quick = serve(200, "text/plain", "well").await;
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Bound and not listening: refused for as long as the socket lives.
+    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let ports = [
+        ("quick", quick),
+        ("slow", slow.local_addr().unwrap().port()),
+        ("nobody", nobody.local_addr().unwrap().as_socket().unwrap().port()),
+    ];
+    let nodes = ports.map(|(name, port)| {
+        (name.into(), HttpNode::with_services("127.0.0.1", [("web", Service::plain(port))]))
+    });
+    let check =
+        Some(CheckSettings { timeout: SOON, every: Duration::from_secs(1), ..CheckSettings::http("/") });
+    let nodes = PoolNodes::Http { nodes: BTreeMap::from(nodes), check };
+    let (metrics, tasks) = (Metrics::new(), Tasks::new());
+    let pools = Pools::new(metrics.pool.clone());
+    pools.apply(&BTreeMap::from([(
+        "p".into(),
+        Arc::new(PoolSettings::new("p", nodes, Duration::from_secs(60))),
+    )]));
+    let start = || Checker::start(pools.clone(), None, Arc::new(|_: &Arc<Node>| {}), &tasks);
+    let first = tokio::spawn(start().ended(SOON));
+    let (mut asked, _) = within(SOON, "the slow node is asked", slow.accept()).await.unwrap();
+    let state = |name: &str| pools.get("p").unwrap().node(name).unwrap().state();
+    until(SOON, "the quick node is up", || async {
+        if state("quick") == NodeState::Up { Ok(()) } else { Err(state("quick").to_string()) }
+    })
+    .await;
+    assert!(!first.is_finished(), "the slow node has said nothing");
+    asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    assert!(within(SOON, "all were asked", first).await.unwrap());
+    assert_eq!((state("quick"), state("slow")), (NodeState::Up, NodeState::Up));
+    assert_ne!(state("nobody"), NodeState::Up);
+    // Another one that is never answered.
+    assert!(!start().ended(Duration::from_millis(500)).await);
     assert_eq!(tasks.drain(Duration::from_secs(5)).await, 0);
 }
