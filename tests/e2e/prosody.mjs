@@ -88,8 +88,18 @@ class Socket extends Person {
     this.xmpp.on("error", () => {});
     this.xmpp.on("stanza", (stanza) => this.take(stanza));
     this.xmpp.streamManagement.on("resumed", () => (this.resumed += 1));
-    this.xmpp.on("online", (address) => this.xmpp.send(this.begin(String(address))).catch(() => {}));
+    this.xmpp.on("online", (address) => this.enter(String(address)).catch(() => {}));
     this.xmpp.start().catch(() => {});
+  }
+
+  /** Not before the stream is managed: the library counts what it received from a moment too late on, and a server does
+   * not take up a stream that acknowledges less than before. */
+  async enter(address) {
+    while (!this.xmpp.streamManagement.enabled) {
+      if (Date.now() > deadline) return;
+      await pause(5);
+    }
+    await this.xmpp.send(this.begin(address));
   }
 
   async stop() {

@@ -116,18 +116,7 @@ shutdown: {{ deadline: 3s }}
     assert_eq!(script.await, json!({ "people": rooms * 4 }));
 }
 
-// With --long only: now and then a person's stream stands still while it is opened, and it is not known yet whether the
-// client, Prosody or this edge waits.
-#[tokio::test]
-async fn people_of_six_rooms_keep_together() {
-    if crate::kit::long("people_of_six_rooms_keep_together") {
-        rooms_survive(6).await;
-    }
-}
-
 #[tokio::test]
 async fn people_of_forty_rooms_keep_together() {
-    if crate::kit::long("people_of_forty_rooms_keep_together") {
-        rooms_survive(40).await;
-    }
+    rooms_survive(40).await;
 }
