@@ -69,6 +69,7 @@ fn place(c: &mut Criterion) {
                 path: black_box("/tenant-5/xmpp-websocket"),
                 query: Some("room=Weekly-Meeting-17&token=abc"),
                 header: &|_| None,
+                text: &|_| None,
             };
             room_of(&rules, &request)
         });

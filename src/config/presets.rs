@@ -13,6 +13,8 @@ use super::values::AppWord;
 pub(super) fn site_of(app: AppWord) -> Option<SiteFile> {
     let text = match app {
         AppWord::Jitsi => include_str!("presets/jitsi.yaml"),
+        AppWord::Livekit => include_str!("presets/livekit.yaml"),
+        AppWord::Janus => include_str!("presets/janus.yaml"),
         AppWord::Conference => return None,
     };
     let mut faults = Collector::default();
@@ -48,18 +50,23 @@ mod tests {
     }
 
     #[test]
-    fn the_jitsi_edge_of_the_documentation_loads() {
+    fn the_edges_of_the_documentation_load() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("tls")).unwrap();
         let pair = rcgen::generate_simple_self_signed(["meet.example.com".to_owned()]).unwrap();
         std::fs::write(dir.path().join("tls/cert.pem"), pair.cert.pem()).unwrap();
         std::fs::write(dir.path().join("tls/key.pem"), pair.signing_key.serialize_pem()).unwrap();
-        let text = include_str!("../../conf/jitsi.yaml");
-        let loaded = crate::config::load_str("jitsi.yaml", text, dir.path(), None);
-        let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
-        assert_eq!(loaded.warnings, vec![]);
-        assert!(text.lines().filter(|line| !line.starts_with('#')).count() <= 20);
-        let site = loaded.settings.sites.find("meet.example.com").unwrap();
-        assert!(site.routes.len() > 15, "{}", loaded.effective);
+        for (text, site, routes) in [
+            (include_str!("../../conf/jitsi.yaml"), "meet.example.com", 15),
+            (include_str!("../../conf/janus.yaml"), "janus.example.com", 5),
+            (include_str!("../../conf/livekit.yaml"), "livekit.example.com", 4),
+        ] {
+            let loaded = crate::config::load_str("f.yaml", text, dir.path(), None);
+            let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+            assert_eq!(loaded.warnings, vec![], "{site}");
+            assert!(text.lines().filter(|line| !line.starts_with('#')).count() <= 20, "{site}");
+            let site = loaded.settings.sites.find(site).unwrap();
+            assert!(site.routes.len() >= routes, "{}", loaded.effective);
+        }
     }
 }

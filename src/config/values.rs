@@ -306,7 +306,16 @@ impl<const MIN: u32, const MAX: u32> JsonSchema for Count<MIN, MAX> {
 
 words! {
     /// Preset of a site.
-    AppWord, "a preset" { "jitsi" => Jitsi, "conference" => Conference }
+    AppWord, "a preset" {
+        "jitsi" => Jitsi,
+        "conference" => Conference,
+        "livekit" => Livekit,
+        "janus" => Janus,
+    }
+}
+words! {
+    /// A rule of how requests name their room that has a name of its own.
+    RoomWord, "a rule" { "jitsi" => Jitsi, "conference" => Conference }
 }
 words! {
     /// What requests speak to nodes.

@@ -185,13 +185,15 @@ impl Phases {
         let Some(path) = route::clean_path(request.uri.path()) else {
             return respond(session, ctx, StatusCode::BAD_REQUEST, &[], "the path leaves its root").await;
         };
-        let matched = route::find(&site, &request.method, &path, request.uri.query());
+        let offered =
+            request.headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+        let matched = route::find(&site, &request.method, &path, request.uri.query(), offered);
         drop(path);
-        if let Err(error) = self.name_room(ctx, &site, &matched, session.req_header()) {
+        ctx.matched = Some(matched);
+        if let Err(error) = self.name_room(ctx, &site, session.req_header()) {
             self.shared.parts.rooms.count_key_error(error);
             return respond(session, ctx, StatusCode::BAD_REQUEST, &[], &error.to_string()).await;
         }
-        ctx.matched = Some(matched);
         if self.limited(session, ctx).await? {
             return Ok(true);
         }
@@ -276,14 +278,14 @@ impl Phases {
         &self,
         ctx: &mut Request,
         site: &SiteSettings,
-        matched: &Matched,
         request: &RequestHeader,
     ) -> Result<(), KeyError> {
+        let Some(matched) = &ctx.matched else { return Ok(()) };
         if matched.route.place == Place::Never {
             return Ok(());
         }
         let Some(pool) = matched.pool() else { return Ok(()) };
-        let key = find_room(&matched.route.room, request)?;
+        let key = find_room(&matched.route.room, request, &ctx.values(request))?;
         ctx.room = key.map(|key| RoomId { pool: pool.clone(), scope: site.name.clone(), key });
         Ok(())
     }
@@ -335,8 +337,14 @@ fn content_length(request: &RequestHeader) -> Option<u64> {
 }
 
 /// Finds the room that a request names by the rules of its route.
-fn find_room(rules: &[RoomRule], request: &RequestHeader) -> Result<Option<RoomKey>, KeyError> {
+fn find_room(
+    rules: &[RoomRule],
+    request: &RequestHeader,
+    values: &Values<'_>,
+) -> Result<Option<RoomKey>, KeyError> {
     let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    let view = RequestView { path: request.uri.path(), query: request.uri.query(), header: &header };
+    let text = |template: &Template| values.expand_whole(template);
+    let view =
+        RequestView { path: request.uri.path(), query: request.uri.query(), header: &header, text: &text };
     room_of(rules, &view)
 }

@@ -274,7 +274,7 @@ fn same_host(request: &RequestHeader) -> bool {
 
 /// Finds the room in the path, whatever rules the site has.
 fn room_at(site: &SiteSettings, request: &RequestHeader) -> Option<RoomId> {
-    let view = RequestView { path: request.uri.path(), query: None, header: &|_| None };
+    let view = RequestView { path: request.uri.path(), query: None, header: &|_| None, text: &|_| None };
     let key: Option<RoomKey> = room_of(&[RoomRule::Conference], &view).ok().flatten();
     Some(RoomId { pool: site.pool.clone(), scope: site.name.clone(), key: key? })
 }

@@ -18,7 +18,7 @@ use super::headers::{self, Origin};
 use super::route::{self, Goes, Matched, Values};
 use crate::config::settings::{
     Action, App, PathMatch, PathRule, Place, RoomRule, RoomTableSettings, RouteSettings, Settings,
-    SiteSettings,
+    SiteSettings, Template,
 };
 use crate::pool::{Node, Pools};
 use crate::rooms::{RequestView, RoomId, Rooms, as_sent, room_of};
@@ -145,7 +145,9 @@ pub fn explain(
         said.outcome = "400: the path leaves its root".to_owned();
         return Ok(said);
     };
-    let matched = route::find(site, &question.method, &path, url.query());
+    let offered = question.headers.iter().find(|(name, _)| *name == http::header::SEC_WEBSOCKET_PROTOCOL);
+    let offered = offered.and_then(|(_, value)| value.to_str().ok());
+    let matched = route::find(site, &question.method, &path, url.query(), offered);
     said.route = Some(route_explained(site, &matched));
     let about = About { settings, site, question, authority: &authority, host: &host, matched: &matched };
     about.rest(&mut said, known, now);
@@ -246,7 +248,9 @@ impl About<'_> {
             found.1.to_str().ok()
         };
         let url = &self.question.url;
-        let view = RequestView { path: url.path(), query: url.query(), header: &header };
+        let values = self.values(None, None);
+        let text = |template: &Template| values.expand_whole(template);
+        let view = RequestView { path: url.path(), query: url.query(), header: &header, text: &text };
         for rule in &route.room {
             let key = room_of(std::slice::from_ref(rule), &view).map_err(|error| format!("400: {error}"))?;
             let Some(key) = key else { continue };
@@ -411,6 +415,8 @@ fn rule_text(rule: &RoomRule) -> String {
         RoomRule::Path(PathRule::First) => "the first part of the path".to_owned(),
         RoomRule::Header(name) => format!("the header {name}"),
         RoomRule::Cookie(name) => format!("the cookie {name}"),
+        RoomRule::Text(text) => format!("the text {}", text.as_str()),
+        RoomRule::Claim(members) => format!("the claim {} of the token, not verified", members.as_str()),
         RoomRule::Jitsi => "jitsi: the query parameter room, else the last part of a page's path".to_owned(),
         RoomRule::Conference => "conference: /rooms/ROOM".to_owned(),
     }

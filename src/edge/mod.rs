@@ -21,6 +21,7 @@ mod h1;
 mod h2_guard;
 mod headers;
 mod l4;
+mod learn;
 mod limits;
 mod peer;
 mod pipe;

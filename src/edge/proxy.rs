@@ -29,6 +29,7 @@ use super::compress;
 use super::dial::{self, Dialer};
 use super::forwarded::Via;
 use super::headers::{self, Origin};
+use super::learn::Learning;
 use super::limits;
 use super::peer::peer;
 use super::route::{Goes, Matched};
@@ -169,6 +170,8 @@ pub(super) struct Request {
     pub(super) log: Option<Box<access_log::Pending>>,
     /// The connection has left Pingora: nothing of the session may be asked any more.
     pub(super) taken: bool,
+    /// The answer so far, if it may name a room.
+    learning: Option<Box<Learning>>,
 }
 
 impl Request {
@@ -268,6 +271,16 @@ impl Phases {
         }
     }
 
+    /// Gives the room that an answer names its place at the node that answered.
+    fn learn(&self, ctx: &Request, answer: &Learning) {
+        let (Some(matched), Some(site), Some(node)) = (&ctx.matched, &ctx.site, &ctx.node) else { return };
+        let Some(key) = matched.route.learn.as_ref().and_then(|rule| answer.room(rule)) else { return };
+        let room = RoomId { pool: node.pool.clone(), scope: site.name.clone(), key };
+        if !self.shared.parts.rooms.learn(&room, node, clock::now()) {
+            tracing::debug!(room = %room.key, node = %node.name, "a room that was named lives elsewhere");
+        }
+    }
+
     /// Tells whether a request may go to a node once more after a connect failed: nothing has been sent yet. A room
     /// moves only when its node is down, and then as a whole.
     pub(super) fn may_retry(&self, ctx: &Request) -> bool {
@@ -305,6 +318,7 @@ impl ProxyHttp for Phases {
             seat: None,
             log: None,
             taken: false,
+            learning: None,
         })
     }
 
@@ -416,6 +430,9 @@ impl ProxyHttp for Phases {
         let took = clock::now().duration_since(ctx.started);
         self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
         ctx.head_took = Some(took);
+        if ctx.matched.as_ref().is_some_and(|matched| matched.route.learn.is_some()) {
+            ctx.learning = Learning::begin(response).map(Box::new);
+        }
         ctx.begin_error_page(session.req_header(), response)?;
         ctx.edit_response(session.req_header(), response);
         compress::reconsider(session, ctx, response);
@@ -432,9 +449,16 @@ impl ProxyHttp for Phases {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Self::CTX,
     ) -> pingora::Result<Option<Duration>> {
+        if let Some(learning) = &mut ctx.learning {
+            learning.take(body.as_deref().unwrap_or_default());
+            // Before the last part leaves: the client may use the name as soon as it has it.
+            if end_of_stream && let Some(learning) = ctx.learning.take() {
+                self.learn(ctx, &learning);
+            }
+        }
         // The page goes out with the first part of what the node says instead; the rest is dropped.
         if ctx.replaces_body {
             *body = Some(ctx.page_left.take().unwrap_or_default());

@@ -74,8 +74,22 @@ pub fn clean_path(raw: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Finds the route of a request: the first that matches, else what the site does with the rest. `path` is clean.
-pub fn find(site: &SiteSettings, method: &Method, path: &str, query: Option<&str>) -> Matched {
+/// `subprotocols` is the header of a WebSocket handshake (RFC 6455 section 11.3.4); `None`: it is none, or has none.
+pub fn find(
+    site: &SiteSettings,
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    subprotocols: Option<&str>,
+) -> Matched {
     for route in &site.routes {
+        let offered = |wanted: &Name| {
+            let mut offers = subprotocols.unwrap_or_default().split(',').map(str::trim);
+            offers.any(|offer| offer == &**wanted)
+        };
+        if !route.when.subprotocol.as_ref().is_none_or(offered) {
+            continue;
+        }
         if let Some(groups) = takes(&route.when, method, path, query) {
             return Matched { route: route.clone(), groups };
         }
@@ -162,6 +176,16 @@ pub enum Goes {
 }
 
 impl Values<'_> {
+    /// Puts the values in; `None` if a group or parameter that the template names is empty.
+    pub fn expand_whole(&self, template: &Template) -> Option<String> {
+        let empty = |part: &Part| match part {
+            Part::Text(_) | Part::Var(_) => false,
+            Part::Argument(name) => argument(self.query, name).is_empty(),
+            Part::Group(name) => !self.groups.iter().any(|(group, text)| group == name && !text.is_empty()),
+        };
+        (!template.parts().iter().any(empty)).then(|| self.expand(template, Goes::Text))
+    }
+
     /// Puts the values in.
     pub fn expand(&self, template: &Template, goes: Goes) -> String {
         template.expand(|part, out| {
@@ -317,11 +341,15 @@ mod tests {
             ("GET", "/t/u/bind", None, "rest"),
         ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
-            assert_eq!(&*find(&site, &method, path, query).route.name, expected, "{method} {path} {query:?}");
+            assert_eq!(
+                &*find(&site, &method, path, query, None).route.name,
+                expected,
+                "{method} {path} {query:?}"
+            );
         }
-        let matched = find(&site, &Method::GET, "/t/bind", None);
+        let matched = find(&site, &Method::GET, "/t/bind", None, None);
         assert_eq!(matched.groups, [("tenant".into(), "t".to_owned())]);
-        assert_eq!(find(&site, &Method::GET, "/bind", None).groups, []);
+        assert_eq!(find(&site, &Method::GET, "/bind", None, None).groups, []);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::config::settings::{PathRule, RoomRule};
+use super::token;
+use crate::config::settings::{PathRule, RoomRule, Template};
 
 /// The normalised name of a room within its scope: 1 to 256 bytes without percent escapes or control characters.
 ///
@@ -104,6 +105,8 @@ pub struct RequestView<'a> {
     pub query: Option<&'a str>,
     /// Finds a header by its name in lower case.
     pub header: &'a dyn Fn(&str) -> Option<&'a str>,
+    /// Puts values in a template; `None` if something that it names is empty.
+    pub text: &'a dyn Fn(&Template) -> Option<String>,
 }
 
 impl fmt::Debug for RequestView<'_> {
@@ -129,6 +132,8 @@ pub fn room_of(rules: &[RoomRule], request: &RequestView<'_>) -> Result<Option<R
             RoomRule::Path(PathRule::First) => segments(request.path).next().map_or(Ok(None), room)?,
             RoomRule::Header(name) => (request.header)(name).map(str::trim).map_or(Ok(None), room)?,
             RoomRule::Cookie(name) => cookie(request, name).map_or(Ok(None), room)?,
+            RoomRule::Text(text) => (request.text)(text).as_deref().map_or(Ok(None), room)?,
+            RoomRule::Claim(members) => token::claim(request, members).as_deref().map_or(Ok(None), room)?,
             RoomRule::Jitsi => super::jitsi::room_of(request)?,
             RoomRule::Conference => conference(request.path).map_or(Ok(None), room)?,
         };
@@ -147,6 +152,8 @@ pub fn as_sent(rule: &RoomRule, request: &RequestView<'_>) -> Option<String> {
         RoomRule::Path(PathRule::First) => segments(request.path).next(),
         RoomRule::Header(name) => (request.header)(name).map(str::trim),
         RoomRule::Cookie(name) => cookie(request, name),
+        RoomRule::Text(text) => return (request.text)(text),
+        RoomRule::Claim(members) => return token::claim(request, members),
         RoomRule::Jitsi => raw_parameter(request, "room").or_else(|| segments(request.path).next_back()),
         RoomRule::Conference => conference(request.path),
     };
@@ -314,7 +321,12 @@ mod tests {
             serde_json::from_str(include_str!("../../tests/kit/room_vectors.json")).unwrap();
         for vector in &vectors {
             let header = |name: &str| vector.headers.get(name).map(String::as_str);
-            let request = RequestView { path: &vector.path, query: vector.query.as_deref(), header: &header };
+            let request = RequestView {
+                path: &vector.path,
+                query: vector.query.as_deref(),
+                header: &header,
+                text: &|_| None,
+            };
             let found = room_of(&rules(&vector.rule), &request);
             let expected = match &vector.error {
                 Some(error) => Err(error.as_str()),
@@ -326,11 +338,12 @@ mod tests {
     }
 
     fn path_key(path: &str) -> Result<Option<RoomKey>, KeyError> {
-        room_of(&[RoomRule::Jitsi], &RequestView { path, query: None, header: &|_| None })
+        room_of(&[RoomRule::Jitsi], &RequestView { path, query: None, header: &|_| None, text: &|_| None })
     }
 
     fn query_key(query: &str) -> Result<Option<RoomKey>, KeyError> {
-        let request = RequestView { path: "/xmpp-websocket", query: Some(query), header: &|_| None };
+        let request =
+            RequestView { path: "/xmpp-websocket", query: Some(query), header: &|_| None, text: &|_| None };
         room_of(&[RoomRule::Jitsi], &request)
     }
 
@@ -404,7 +417,7 @@ mod tests {
             for endpoint in ["http-bind", "xmpp-websocket", "conference-request/v1", "_unlock", "config.js"] {
                 let path = format!("/{}/{endpoint}", t.to_lowercase());
                 let query = format!("room={}", encode(&as_the_client_does(&name)));
-                let request = RequestView { path: &path, query: Some(&query), header: &|_| None };
+                let request = RequestView { path: &path, query: Some(&query), header: &|_| None, text: &|_| None };
                 prop_assert_eq!(&room_of(&[RoomRule::Jitsi], &request).unwrap(), &page);
             }
         }
@@ -413,7 +426,7 @@ mod tests {
         fn nothing_panics(path in ".{0,60}", query in prop::option::of(".{0,60}"), header in prop::option::of(".{0,30}")) {
             let rules = rules("query:room header:x cookie:room path:first path:last jitsi conference");
             for rule in &rules {
-                let request = RequestView { path: &path, query: query.as_deref(), header: &|_| header.as_deref() };
+                let request = RequestView { path: &path, query: query.as_deref(), header: &|_| header.as_deref(), text: &|_| None };
                 let _ = room_of(std::slice::from_ref(rule), &request);
             }
         }

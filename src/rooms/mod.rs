@@ -6,6 +6,7 @@
 mod jitsi;
 pub mod key;
 mod table;
+mod token;
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,6 +107,13 @@ impl Rooms {
             return Ok(Arc::clone(&seat.node));
         }
         shared.place(&mut table, hash, room, wish, now).map(|placed| placed.seat.node)
+    }
+
+    /// Gives a room a place on the node that named it. False: it lives on another node already, or that node cannot
+    /// serve any more, and the room stays where the table has it.
+    pub fn learn(&self, room: &RoomId, node: &Arc<Node>, now: Instant) -> bool {
+        let wish = Wish { node: Some(Arc::clone(&node.name)), release: None };
+        self.place_as(room, &wish, now).is_ok_and(|placed| Arc::ptr_eq(&placed, node))
     }
 
     /// Tells whether a room has a place now; does not touch it.

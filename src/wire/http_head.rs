@@ -7,6 +7,8 @@ use std::ops::Range;
 
 /// Largest number of header lines; one more is [`Refusal::TooManyHeaders`].
 pub const HEADERS_MAX: usize = 100;
+/// Longest request target in bytes: what the types of the `http` crate hold. RFC 9110 section 4.1 asks for 8000 at least.
+pub const TARGET_BYTES_MAX: usize = 65_534;
 
 /// What was found at the front of the received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,8 @@ pub enum Refusal {
     RequestLine,
     /// The target holds a byte that RFC 3986 does not allow, or has a form that the method does not.
     Target,
+    /// A target longer than [`TARGET_BYTES_MAX`].
+    TargetTooLong,
     /// `CONNECT`: this is not a forward proxy.
     Connect,
     /// HTTP, but neither 1.0 nor 1.1.
@@ -119,11 +123,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every kind, for the metric's labels.
-    pub const ALL: [Refusal; 20] = [
+    pub const ALL: [Refusal; 21] = [
         Refusal::BareLf,
         Refusal::BareCr,
         Refusal::RequestLine,
         Refusal::Target,
+        Refusal::TargetTooLong,
         Refusal::Connect,
         Refusal::Version,
         Refusal::ObsFold,
@@ -149,6 +154,7 @@ impl Refusal {
             Refusal::BareCr => "bare_cr",
             Refusal::RequestLine => "request_line",
             Refusal::Target => "target",
+            Refusal::TargetTooLong => "target_too_long",
             Refusal::Connect => "connect",
             Refusal::Version => "version",
             Refusal::ObsFold => "obs_fold",
@@ -175,6 +181,7 @@ impl Refusal {
             Refusal::BareCr => "a CR without LF",
             Refusal::RequestLine => "malformed request line",
             Refusal::Target => "malformed request target",
+            Refusal::TargetTooLong => "request target longer than 65534 bytes",
             Refusal::Connect => "CONNECT is not served here",
             Refusal::Version => "only HTTP/1.0, HTTP/1.1 and HTTP/2 are served here",
             Refusal::ObsFold => "a header continues on the next line",
@@ -198,6 +205,7 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Refusal::TooManyHeaders | Refusal::TooLarge => 431,
+            Refusal::TargetTooLong => 414,
             Refusal::Connect => 405,
             Refusal::Version => 505,
             Refusal::Timeout => 408,
@@ -463,6 +471,9 @@ fn request_line(head: &[u8], line: Range<usize>) -> Result<(Range<usize>, Range<
 pub fn check_target(method: &[u8], target: &[u8], host: Option<&[u8]>) -> Result<(), Refusal> {
     if method == b"CONNECT" {
         return Err(Refusal::Connect);
+    }
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(Refusal::TargetTooLong);
     }
     // A fragment never travels; the others are not in RFC 3986 and servers disagree about them.
     let legal = |b: &u8| (0x21..0x7f).contains(b) && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'#');

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use roomgate::config;
-use roomgate::config::settings::{PathRule, RoomRule};
+use roomgate::config::settings::{MemberPath, PathRule, RoomRule};
 use roomgate::rooms::key::{RequestView, RoomKey, room_of};
 use roomgate::sfu::signalling::message::ClientMessage;
 use roomgate::wire::demux::Class;
@@ -224,9 +224,10 @@ pub(crate) fn room_key(data: &[u8]) {
         None => (text, None),
     };
     let header = |_: &str| None;
-    let request = RequestView { path, query, header: &header };
+    let request = RequestView { path, query, header: &header, text: &|_| None };
     let rules = [RoomRule::Query("room".into()), RoomRule::Path(PathRule::Last)];
-    for rules in [&rules[..], &[RoomRule::Jitsi], &[RoomRule::Conference]] {
+    let claim = [RoomRule::Claim(MemberPath::new("video.room").expect("a path of members"))];
+    for rules in [&rules[..], &[RoomRule::Jitsi], &[RoomRule::Conference], &claim] {
         let Ok(Some(key)) = room_of(rules, &request) else { continue };
         let length = key.as_ref().len();
         assert!((1..=256).contains(&length), "{length} bytes");

@@ -10,12 +10,12 @@ use super::pools::PoolKind;
 use super::sites::rule_of;
 use crate::config::fault::{Mark, known, quote};
 use crate::config::file::{
-    BodyFile, FilesFile, HeaderEditsFile, RespondFile, RouteFile, RouteTimeoutsFile, SiteFile,
+    BodyFile, FilesFile, HeaderEditsFile, RespondFile, RoomRuleFile, RouteFile, RouteTimeoutsFile, SiteFile,
 };
 use crate::config::read::{At, Given, List, Names};
 use crate::config::secrets;
 use crate::config::settings::{
-    Action, ErrorPage, FilesSettings, HeaderEdits, Name, Part, PathMatch, Place, Prefer, RoomRule,
+    Action, ErrorPage, FilesSettings, HeaderEdits, Learn, Name, Part, PathMatch, Place, Prefer, RoomRule,
     RouteSettings, SiteTimeouts, Template, Var, When,
 };
 use crate::config::values::routes::{HeaderNames, Statuses, TemplateText};
@@ -54,6 +54,7 @@ impl Base {
             retries: self.retries,
             compress: self.compress,
             error_pages: self.error_pages.clone(),
+            learn: None,
         }
     }
 }
@@ -170,6 +171,8 @@ fn changed(mut route: RouteFile, by: &RouteFile) -> RouteFile {
     }
     put(&mut route.methods, &by.methods);
     put(&mut route.query, &by.query);
+    put(&mut route.subprotocol, &by.subprotocol);
+    put(&mut route.learn, &by.learn);
     put_default(&mut route.status, &by.status);
     put(&mut route.rewrite, &by.rewrite);
     put(&mut route.service_rewrite, &by.service_rewrite);
@@ -237,9 +240,13 @@ impl RouteCheck<'_, '_> {
         let response_headers =
             self.edits("response_headers", &base.response_headers, &route.response_headers);
         let room = match route.room.get() {
-            Some(rules) => rules.items.iter().filter_map(|rule| rule_of(&rule.value)).collect(),
+            Some(rules) => {
+                self.room_texts(rules);
+                rules.items.iter().filter_map(|rule| rule_of(&rule.value)).collect()
+            }
             None => base.room.clone(),
         };
+        let learn = self.learn(route);
         let error_pages = self.check.error_pages(&self.place, &route.error_pages, &base.error_pages);
         Some(RouteSettings {
             name,
@@ -261,7 +268,33 @@ impl RouteCheck<'_, '_> {
             compress: route.compress.get().map_or(base.compress, |compress| compress.0),
             error_pages,
             retries: route.retries.get().map_or(base.retries, |n| u8::try_from(n.0).unwrap_or(u8::MAX)),
+            learn,
         })
+    }
+
+    fn learn(&mut self, route: &RouteFile) -> Option<Learn> {
+        let (key_at, learn) = route.learn.full()?;
+        let answers = [&route.redirect.is_missing(), &route.respond.is_missing(), &route.files.is_missing()];
+        if answers.iter().any(|missing| !**missing) {
+            let message = format!("{}.learn: no node answers", self.place);
+            self.fault(key_at, message, "remove it: it is for routes that send requests to nodes");
+        }
+        let before = learn.value.before.get().map_or_else(|| Name::from(""), |text| text.0.clone());
+        Some(Learn { json: learn.value.json.get()?.0.clone(), before })
+    }
+
+    /// Checks the texts among rules of rooms: what they name must be there, and cannot be the room itself.
+    fn room_texts(&mut self, rules: &List<RoomRuleFile>) {
+        for rule in &rules.items {
+            let RoomRuleFile::Map(map) = &rule.value else { continue };
+            let Some((_, text)) = map.text.full() else { continue };
+            let of_room = |part: &Part| matches!(part, Part::Var(Var::Room | Var::RoomSuffix));
+            if text.value.0.parts().iter().any(of_room) {
+                let message = format!("{}.room: a room cannot be named by itself", self.place);
+                self.fault(text.at, message, "a group of `regex`, or {arg_NAME}");
+            }
+            self.checked("room", text, false);
+        }
     }
 
     fn when(&mut self, route: &RouteFile) -> When {
@@ -294,6 +327,7 @@ impl RouteCheck<'_, '_> {
             path,
             methods: methods.unwrap_or_default(),
             query: route.query.get().map(|name| name.0.clone()),
+            subprotocol: route.subprotocol.get().map(|name| name.0.clone()),
         }
     }
 
@@ -568,6 +602,20 @@ impl Check<'_> {
             }
         }
         Arc::new(pages)
+    }
+
+    /// Checks the texts among a site's rules of rooms.
+    pub(super) fn site_room_texts(&mut self, at: Mark, path: &str, rules: &List<RoomRuleFile>) {
+        let mut check = RouteCheck {
+            check: self,
+            at,
+            place: path.to_owned(),
+            groups: None,
+            from_preset: false,
+            site: path,
+            lacking: &mut BTreeSet::new(),
+        };
+        check.room_texts(rules);
     }
 
     /// The changes that a site makes for all its routes; no expression is there to take groups from.

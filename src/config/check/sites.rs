@@ -14,7 +14,7 @@ use crate::config::secrets;
 use crate::config::settings::{
     App, Auth, Name, PathRule, RoomRule, Secret, SiteSettings, SiteTable, SiteTimeouts,
 };
-use crate::config::values::{AppWord, PathWord, PoolRef, show_size};
+use crate::config::values::{AppWord, PathWord, PoolRef, RoomWord, show_size};
 
 impl<'a> Check<'a> {
     pub(super) fn sites(&mut self) -> SiteTable {
@@ -45,12 +45,12 @@ impl<'a> Check<'a> {
         }
         let auth = self.auth(at, &path, site, preset);
         let app = match preset {
-            None | Some(AppWord::Jitsi) => App::Nodes,
             Some(AppWord::Conference) => App::Conference { auth: auth.unwrap_or(Auth::Open) },
+            None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit) => App::Nodes,
         };
         let preset_site = preset.and_then(presets::site_of);
         let preset_site = preset_site.as_ref();
-        let room = self.room_rules(&path, site, preset);
+        let room = self.room_rules(at, &path, site, preset, preset_site);
         self.head_limits(&path, site);
         let client_certificate = self.client_certificate(&path, &site.client_certificate);
         let limits = self.site_limits(&path, site);
@@ -88,7 +88,10 @@ impl<'a> Check<'a> {
             app,
             routes,
             rest,
-            head_bytes_max: usize::try_from(site.limits.head.value.0).unwrap_or(usize::MAX),
+            head_bytes_max: usize::try_from(
+                own_or(&site.limits.head, preset_site.map(|preset| &preset.limits.head)).value.0,
+            )
+            .unwrap_or(usize::MAX),
             client_certificate,
             limits,
             networks,
@@ -111,17 +114,17 @@ impl<'a> Check<'a> {
         let (wrong, cure) = match (preset, Self::pool_kind(&file.value)) {
             (_, PoolKind::Unclear)
             | (Some(AppWord::Conference), PoolKind::Embedded)
-            | (None | Some(AppWord::Jitsi), PoolKind::Http) => return,
+            | (None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit), PoolKind::Http) => return,
             (Some(AppWord::Conference), PoolKind::Http | PoolKind::Tcp) => (
                 "`app: conference` needs a pool with `embedded`",
                 "name such a pool: `workers: { embedded: auto }`",
             ),
-            (None | Some(AppWord::Jitsi), PoolKind::Tcp) => (
+            (None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit), PoolKind::Tcp) => (
                 "a site needs a pool with HTTP `nodes`",
                 "name such a pool; TCP nodes are for `tcp` of a listener",
             ),
-            (Some(AppWord::Jitsi), PoolKind::Embedded) => (
-                "`app: jitsi` needs a pool with HTTP `nodes`",
+            (Some(app @ (AppWord::Jitsi | AppWord::Janus | AppWord::Livekit)), PoolKind::Embedded) => (
+                &format!("`app: {}` needs a pool with HTTP `nodes`", app.as_str())[..],
                 "name such a pool; `app: conference` is for the embedded SFU",
             ),
             (None, PoolKind::Embedded) => (
@@ -175,12 +178,21 @@ impl<'a> Check<'a> {
             .map(|(_, name, _)| name.clone())
     }
 
-    fn room_rules(&mut self, path: &str, site: &SiteFile, preset: Option<AppWord>) -> Vec<RoomRule> {
+    fn room_rules(
+        &mut self,
+        site_at: Mark,
+        path: &str,
+        site: &SiteFile,
+        preset: Option<AppWord>,
+        preset_site: Option<&SiteFile>,
+    ) -> Vec<RoomRule> {
+        let theirs = preset_site.and_then(|preset| preset.room.get()).map_or(&[][..], |list| &list.items[..]);
         let default = match preset {
-            None => Vec::new(),
-            Some(preset) => vec![preset_rule(preset)],
+            Some(AppWord::Conference) => vec![RoomRule::Conference],
+            _ => theirs.iter().filter_map(|rule| rule_of(&rule.value)).collect(),
         };
         let Some(rules) = site.room.get() else { return default };
+        self.site_room_texts(site_at, path, rules);
         let rules: Vec<(Mark, RoomRule)> =
             rules.items.iter().filter_map(|rule| Some((rule.at, rule_of(&rule.value)?))).collect();
         if preset == Some(AppWord::Conference) {
@@ -250,16 +262,10 @@ fn timeouts(site: &SiteFile, preset: Option<&SiteFile>) -> SiteTimeouts {
     }
 }
 
-fn preset_rule(preset: AppWord) -> RoomRule {
-    match preset {
-        AppWord::Jitsi => RoomRule::Jitsi,
-        AppWord::Conference => RoomRule::Conference,
-    }
-}
-
 pub(super) fn rule_of(rule: &RoomRuleFile) -> Option<RoomRule> {
-    let RoomRuleMap { query, path, header, cookie } = match rule {
-        RoomRuleFile::Preset(preset) => return Some(preset_rule(*preset)),
+    let RoomRuleMap { query, path, header, cookie, text, jwt } = match rule {
+        RoomRuleFile::Word(RoomWord::Jitsi) => return Some(RoomRule::Jitsi),
+        RoomRuleFile::Word(RoomWord::Conference) => return Some(RoomRule::Conference),
         RoomRuleFile::Map(map) => &**map,
     };
     let query = query.get().map(|name| RoomRule::Query(name.0.clone()));
@@ -271,7 +277,9 @@ pub(super) fn rule_of(rule: &RoomRuleFile) -> Option<RoomRule> {
     });
     let header = header.get().map(|name| RoomRule::Header(Arc::from(name.0.to_ascii_lowercase())));
     let cookie = cookie.get().map(|name| RoomRule::Cookie(name.0.clone()));
-    query.or(path).or(header).or(cookie)
+    let text = text.get().map(|text| RoomRule::Text(text.0.clone()));
+    let claim = jwt.get().map(|members| RoomRule::Claim(members.0.clone()));
+    query.or(path).or(header).or(cookie).or(text).or(claim)
 }
 
 fn jwt_rule(secret: &Secret) -> Result<Secret, secrets::Wrong> {

@@ -7,8 +7,8 @@ use serde_yaml::Value;
 use super::Map;
 use super::sites::rule;
 use crate::config::settings::{
-    Action, ErrorPage, FilesSettings, HeaderEdits, PathMatch, Place, QueryMatch, RouteSettings, SiteSettings,
-    Template,
+    Action, ErrorPage, FilesSettings, HeaderEdits, Learn, PathMatch, Place, QueryMatch, RouteSettings,
+    SiteSettings, Template,
 };
 use crate::config::values::{show_size, show_time};
 
@@ -30,6 +30,7 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
         compress,
         error_pages,
         retries,
+        learn,
     } = settings;
     let rest = &site.rest;
     let mut map = Map::default().with("name", &**name);
@@ -45,6 +46,9 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
     if let Some(query) = &when.query {
         let QueryMatch { name, value } = query;
         map.put("query", value.as_ref().map_or_else(|| name.to_string(), |value| format!("{name}={value}")));
+    }
+    if let Some(subprotocol) = &when.subprotocol {
+        map.put("subprotocol", &**subprotocol);
     }
     match action {
         Action::Proxy { pool, service, node } => {
@@ -122,6 +126,13 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
     let own = error_pages.iter().filter(|(status, page)| rest.error_pages.get(status) != Some(page));
     put_error_pages(&mut map, own.map(|(status, page)| (*status, page)), base);
     map.put("retries", u32::from(*retries));
+    if let Some(Learn { json, before }) = learn {
+        let mut from = Map::default().with("json", json.as_str());
+        if !before.is_empty() {
+            from.put("before", &**before);
+        }
+        map.put("learn", from);
+    }
     map
 }
 

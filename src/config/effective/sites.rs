@@ -85,6 +85,8 @@ pub(super) fn rule(rule: &RoomRule) -> Value {
         RoomRule::Path(PathRule::First) => one("path", "first"),
         RoomRule::Header(name) => one("header", name),
         RoomRule::Cookie(name) => one("cookie", name),
+        RoomRule::Text(text) => one("text", text.as_str()),
+        RoomRule::Claim(members) => one("jwt", members.as_str()),
         RoomRule::Jitsi => "jitsi".into(),
         RoomRule::Conference => "conference".into(),
     }

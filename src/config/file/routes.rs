@@ -10,8 +10,8 @@ use crate::config::read::{
 use crate::config::tree::Node;
 use crate::config::values::flag::Flag;
 use crate::config::values::routes::{
-    ContentType, HeaderNames, MethodName, PatternText, QueryTest, RouteName, RoutePath, ServiceName,
-    Statuses, TemplateText,
+    BeforeText, ContentType, HeaderNames, MemberText, MethodName, PatternText, QueryTest, RouteName,
+    RoutePath, ServiceName, Statuses, TemplateText,
 };
 use crate::config::values::{Count, FilePath, Ident, PlaceWord, PoolRef, Size, Time, TokenName};
 
@@ -32,6 +32,8 @@ record! {
         methods: List<MethodName>, optional, live;
         /// Takes only requests with this query parameter: NAME, or NAME=VALUE.
         query: QueryTest, optional, live;
+        /// Takes only WebSocket handshakes that offer this subprotocol.
+        subprotocol: TokenName, optional, live;
         /// Sends them to this pool instead of the site's.
         pool: PoolRef, optional, live;
         /// Sends them to this service of the nodes.
@@ -70,6 +72,18 @@ record! {
         error_pages: Names<Statuses, FilePath>, optional, live;
         /// Further nodes that are tried when a connect failed, instead of the site's.
         retries: Count<0, 4>, optional, live;
+        /// The answer names a room, which gets its place at the node that answered: later requests are to go there.
+        learn: LearnFile, optional, inside;
+    }
+}
+
+record! {
+    /// Where an answer names a room. Only JSON answers of up to 64 KiB with status 200 are looked at.
+    LearnFile {
+        /// Members of the JSON object, outermost first, with dots: "data.id". A string or a whole number.
+        json: MemberText, required, live;
+        /// What stands before it in the name of the room, such as "session/".
+        before: BeforeText, optional, live;
     }
 }
 

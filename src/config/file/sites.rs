@@ -12,9 +12,9 @@ use crate::config::read::{
 use crate::config::tree::{Kind, Node};
 use crate::config::values::flag::Flag;
 use crate::config::values::network::Network;
-use crate::config::values::routes::Statuses;
+use crate::config::values::routes::{MemberText, Statuses, TemplateText};
 use crate::config::values::{
-    AppWord, ClientModeWord, Count, FilePath, PathWord, PoolRef, QueryName, Size, Time, TokenName,
+    AppWord, ClientModeWord, Count, FilePath, PathWord, PoolRef, QueryName, RoomWord, Size, Time, TokenName,
 };
 
 record! {
@@ -90,6 +90,11 @@ record! {
         header: TokenName, optional, live;
         /// A cookie.
         cookie: TokenName, optional, live;
+        /// A text with variables and groups of the route's expression, such as "session/{session}".
+        text: TemplateText, optional, live;
+        /// A claim of the token in `Authorization: Bearer` or in the query parameter `access_token`, such as "video.room".
+        /// It is read, not verified: it decides about the place and nothing else.
+        jwt: MemberText, optional, live;
     }
 }
 
@@ -150,23 +155,30 @@ impl Read for AuthFile {
 /// A rule, or a preset's word.
 #[derive(Clone, Debug)]
 pub(in crate::config) enum RoomRuleFile {
-    Preset(AppWord),
+    Word(RoomWord),
     Map(Box<RoomRuleMap>),
 }
 
 impl Read for RoomRuleFile {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         if let Some(text) = word(node) {
-            if let Some(preset) = AppWord::find(text) {
-                return Some(Self::Preset(preset));
+            if let Some(word) = RoomWord::find(text) {
+                return Some(Self::Word(word));
             }
             let message = format!("{}: {} is not a rule", reader.path(), quote(text));
             reader.fault(node.at, message, RULE_CURE);
             return None;
         }
         let rule = RoomRuleMap::read(node, reader)?;
-        let RoomRuleMap { query, path, header, cookie } = &rule;
-        let keys = [query.is_missing(), path.is_missing(), header.is_missing(), cookie.is_missing()];
+        let RoomRuleMap { query, path, header, cookie, text, jwt } = &rule;
+        let keys = [
+            query.is_missing(),
+            path.is_missing(),
+            header.is_missing(),
+            cookie.is_missing(),
+            text.is_missing(),
+            jwt.is_missing(),
+        ];
         match keys.iter().filter(|missing| !**missing).count() {
             1 => Some(Self::Map(Box::new(rule))),
             count => {
@@ -191,4 +203,4 @@ const RULE_CURE: &str =
 
 either!(AuthFile, |g| [json_schema!({ "const": "open" }), g.subschema_for::<AuthToken>()]);
 
-either!(RoomRuleFile, |g| [g.subschema_for::<AppWord>(), one_key(g.subschema_for::<RoomRuleMap>())]);
+either!(RoomRuleFile, |g| [g.subschema_for::<RoomWord>(), one_key(g.subschema_for::<RoomRuleMap>())]);

@@ -44,6 +44,50 @@ pub struct RouteSettings {
     pub error_pages: Arc<BTreeMap<u16, ErrorPage>>,
     /// Further nodes that are tried when a connect failed; what was sent is never sent again. Default 1.
     pub retries: u8,
+    /// A name that the node gives in its answer, and that later requests go by.
+    pub learn: Option<Learn>,
+}
+
+/// A room that an answer names: it gets its place at the node that answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learn {
+    /// Where the name is in the JSON of the answer: a string or a whole number.
+    pub json: MemberPath,
+    /// What stands before it in the name of the room.
+    pub before: Name,
+}
+
+/// Names of members of nested JSON objects, outermost first: `data.id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberPath(Name);
+
+impl MemberPath {
+    /// Takes 1 to 8 names with dots between them; `None` if it is anything else.
+    pub fn new(text: &str) -> Option<Self> {
+        let names = text.split('.');
+        let legal =
+            text.len() <= 128 && names.clone().count() <= 8 && names.into_iter().all(|name| !name.is_empty());
+        (legal && !text.chars().any(char::is_control)).then(|| Self(Name::from(text)))
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Finds a string or a whole number in a JSON text; `None`: there is none, or the text is no JSON.
+    pub fn find(&self, json: &[u8]) -> Option<String> {
+        let whole: serde_json::Value = serde_json::from_slice(json).ok()?;
+        let found = self.0.split('.').try_fold(&whole, |value, name| value.get(name))?;
+        match found {
+            serde_json::Value::String(text) => Some(text.clone()),
+            serde_json::Value::Number(number) => number.as_u64().map(|number| number.to_string()),
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_) => None,
+        }
+    }
 }
 
 /// Which requests a route takes: all that it says must hold.
@@ -55,6 +99,8 @@ pub struct When {
     pub methods: Vec<Method>,
     /// A query parameter is there.
     pub query: Option<QueryMatch>,
+    /// The request is a WebSocket handshake that offers this subprotocol (RFC 6455 section 11.3.4).
+    pub subprotocol: Option<Name>,
 }
 
 /// A query parameter that must be there.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ClientCertificateSettings, Name, NetworkRules, RequestLimits, RouteSettings, Secret};
+use super::{
+    ClientCertificateSettings, MemberPath, Name, NetworkRules, RequestLimits, RouteSettings, Secret, Template,
+};
 
 /// Sites by host name: exact names first, then the longest that begins with `*.`, then `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +111,11 @@ pub enum RoomRule {
     Header(Name),
     /// A cookie.
     Cookie(Name),
+    /// A text, such as `session/{session}`; no hit if something that it names is empty.
+    Text(Template),
+    /// A claim of the bearer's token (RFC 6750, or the query parameter `access_token`), by its path. Nobody verifies the
+    /// token here: who lies about the room comes to another node, and no further.
+    Claim(MemberPath),
     /// Jitsi's rules: `room` in the query, else the last segment of a room path, below its tenant.
     Jitsi,
     /// `/rooms/{room}` and everything below it.

@@ -5,6 +5,18 @@ use super::broken::Case;
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Case] = &[
     Case {
+        name: "rules of rooms and names that nothing stands behind",
+        edits: &[("{ path: last } ]", "{ path: last }, { text: \"a/{room}\" }, { text: \"{group}\" }, { jwt: a..b } ], routes: [ { path: /a, redirect: /b, learn: { json: x, before: \"A/\" } } ]")],
+        edge: None,
+        faults: &[
+            "8:86: sites.\"api.example.com\".room: a room cannot be named by itself; a group of `regex`, or {arg_NAME}",
+            "8:108: sites.\"api.example.com\".room: {group} is neither a variable nor a group of `regex`; known: host, path, query, scheme, client, room, room_suffix, route, edge, region, node, node_region, node_release",
+            "8:128: sites.\"api.example.com\".room.4.jwt: \"a..b\": not a path of members; 1 to 8 names with dots between them, such as \"data.id\"",
+            "8:174: sites.\"api.example.com\".routes.0.learn: no node answers; remove it: it is for routes that send requests to nodes",
+            "8:200: sites.\"api.example.com\".routes.0.learn.before: \"A/\": not a beginning of room names; up to 64 lower-case letters, digits, \"/\", \"_\", \".\" and \"-\"",
+        ],
+    },
+    Case {
         name: "two kinds of paths in one route",
         edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, prefix: /b, pool: shards } ]")],
         edge: None,

@@ -160,7 +160,7 @@ pub(super) const SENSE: &[Case] = &[
         edits: &[("app: jitsi", "app: jisti")],
         edge: None,
         faults: &[
-            "7:28: sites.\"meet.example.com\".app: \"jisti\": not a preset; did you mean \"jitsi\"? known: jitsi, conference",
+            "7:28: sites.\"meet.example.com\".app: \"jisti\": not a preset; did you mean \"jitsi\"? known: jitsi, conference, livekit, janus",
         ],
     },
     Case {
@@ -392,7 +392,7 @@ pub(super) const SENSE: &[Case] = &[
         edits: &[("{ query: room }", "{ parameter: room }")],
         edge: None,
         faults: &[
-            "8:47: unknown key \"parameter\" in sites.\"api.example.com\".room.0; known: query, path, header, cookie",
+            "8:47: unknown key \"parameter\" in sites.\"api.example.com\".room.0; known: query, path, header, cookie, text, jwt",
         ],
     },
     Case {

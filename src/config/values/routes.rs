@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Wrong, parse_token, value};
 use crate::config::fault::quote;
 use crate::config::read::{NameRule, Read, Reader};
-use crate::config::settings::{Name, Pattern, QueryMatch, Template, TemplateError};
+use crate::config::settings::{MemberPath, Name, Pattern, QueryMatch, Template, TemplateError};
 use crate::config::tree::Node;
 
 text_value! {
@@ -37,6 +37,15 @@ text_value! {
     /// A query parameter that must be there, with or without its value.
     QueryTest(QueryMatch), "a query parameter",
     { "type": "string", "minLength": 1, "maxLength": 192, "examples": ["room", "stick=true"] }, parse_query_test
+}
+text_value! {
+    /// Names of members of nested JSON objects.
+    MemberText(MemberPath), "a path of members",
+    { "type": "string", "minLength": 1, "maxLength": 128, "examples": ["data.id", "video.room"] }, parse_members
+}
+text_value! {
+    /// What stands before a name.
+    BeforeText(Name), "a text", { "type": "string", "maxLength": 64 }, parse_before
 }
 text_value! {
     /// A method of HTTP.
@@ -141,6 +150,22 @@ fn parse_query_test(text: &str) -> Result<QueryMatch, Wrong> {
         return Err(("not a value".to_owned(), "up to 128 bytes, decoded, without \"&\"".to_owned()));
     }
     Ok(QueryMatch { name: super::parse_parameter(name)?, value: value.map(Name::from) })
+}
+
+fn parse_members(text: &str) -> Result<MemberPath, Wrong> {
+    let cure = "1 to 8 names with dots between them, such as \"data.id\"";
+    MemberPath::new(text).ok_or_else(|| ("not a path of members".to_owned(), cure.to_owned()))
+}
+
+fn parse_before(text: &str) -> Result<Name, Wrong> {
+    // What a room's name may hold in any spelling: it is not normalised.
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/_.-".contains(&b);
+    if text.len() <= 64 && text.bytes().all(legal) {
+        Ok(Arc::from(text))
+    } else {
+        let cure = "up to 64 lower-case letters, digits, \"/\", \"_\", \".\" and \"-\"";
+        Err(("not a beginning of room names".to_owned(), cure.to_owned()))
+    }
 }
 
 fn parse_method(text: &str) -> Result<Method, Wrong> {
