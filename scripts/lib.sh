@@ -84,7 +84,7 @@ need_to_compare() {
 
 need_to_test() {
   need_to_compare
-  need chromium=chromium node=nodejs npm=npm prosody=prosody python3=python3 \
+  need chromium=chromium node=nodejs npm=npm prosody=prosody janus=janus python3=python3 \
     varnishtest=varnish slowhttptest=slowhttptest fail2ban-regex=fail2ban
   cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: rustup component add rustfmt"
   cargo clippy --version >/dev/null 2>&1 || die "clippy is missing: rustup component add clippy"

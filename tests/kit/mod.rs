@@ -10,6 +10,7 @@ pub(crate) mod conference;
 pub(crate) mod config;
 pub(crate) mod edge_rig;
 pub(crate) mod h2_raw;
+pub(crate) mod janus;
 pub(crate) mod media_client;
 pub(crate) mod process;
 pub(crate) mod prosody;

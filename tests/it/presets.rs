@@ -1,0 +1,156 @@
+//! The presets `janus` and `livekit`, path by path: which node gets what, and what becomes of the room. The same rows run
+//! over the preset and over what it expands to. `jitsi` has a table of its own.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use roomgate::config;
+use tokio::io::AsyncWriteExt;
+
+use crate::kit::edge_rig::{HANDSHAKE, Rig, TestNode, read_answer, soon};
+
+/// What the request begins with, its headers, the node that gets it (`-`: none), the path that it gets, its room.
+type Row<'a> = (String, String, &'a str, String, Option<&'a str>);
+
+struct House {
+    rig: Rig,
+    nodes: Vec<TestNode>,
+}
+
+impl House {
+    /// With a node of these services, each a `TestNode` of that name.
+    async fn new(app: &str, services: &[&str], expanded: bool) -> Self {
+        let mut nodes = Vec::new();
+        for service in services {
+            nodes.push(TestNode::start(service).await);
+        }
+        let ports: Vec<String> = nodes.iter().map(|n| format!("{}: {}", n.name, n.addr.port())).collect();
+        let node = if let [one] = &nodes[..] {
+            format!("\"http://{}\"", one.addr)
+        } else {
+            format!("{{ host: 127.0.0.1, services: {{ {} }} }}", ports.join(", "))
+        };
+        let text = format!(
+            "version: 1\nlisteners: {{ http: {{ bind: [\"127.0.0.1:0\"] }} }}\n\
+             sites: {{ plain.test: {{ app: {app}, pool: p }} }}\npools: {{ p: {{ nodes: {{ n1: {node} }} }} }}\n\
+             admin: {{ bind: [] }}\n"
+        );
+        let load = |text: &str| {
+            let loaded = config::load_str("f.yaml", text, std::path::Path::new("."), None);
+            loaded.unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+        };
+        let mut loaded = load(&text);
+        if expanded {
+            assert!(!loaded.effective.contains("app:"), "{}", loaded.effective);
+            loaded = load(&loaded.effective);
+        }
+        Self { rig: Rig::start_with(loaded.settings, |_, _| None), nodes }
+    }
+}
+
+async fn holds(app: &str, services: &[&str], rows: &[Row<'_>]) {
+    for expanded in [false, true] {
+        for (request, headers, node, path, room) in rows {
+            let house = House::new(app, services, expanded).await;
+            let about = format!("{request:.80} (expanded: {expanded})");
+            let mut stream = house.rig.plain().await;
+            let head = match headers.strip_prefix("websocket ") {
+                Some(more) => format!(
+                    "{request} HTTP/1.1\r\n{}{more}\r\n",
+                    HANDSHAKE.trim_end_matches("\r\n").to_owned() + "\r\n"
+                ),
+                None => format!("{request} HTTP/1.1\r\nHost: plain.test\r\n{headers}\r\n"),
+            };
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let (head, body) = soon(&about, read_answer(&mut stream)).await;
+            let seen: Vec<(&str, String)> =
+                house.nodes.iter().flat_map(|n| n.seen().into_iter().map(|seen| (&*n.name, seen))).collect();
+            if *node == "-" {
+                assert!(seen.is_empty() && head.starts_with("HTTP/1.1 404 "), "{about}: {head} {seen:?}");
+            } else {
+                let [(by, seen)] = &seen[..] else { panic!("{about}: {head} {body:?} {seen:?}") };
+                assert_eq!(by, node, "{about}");
+                let method = request.split(' ').next().unwrap();
+                assert!(seen.starts_with(&format!("{method} {path} HTTP/1.1\r\n")), "{about}: {seen:.200}");
+            }
+            let rooms: Vec<String> =
+                house.rig.rooms.list(9).iter().map(|room| room.key.to_string()).collect();
+            assert_eq!(rooms, room.iter().map(|r| (*r).to_owned()).collect::<Vec<_>>(), "{about}");
+            house.rig.end().await;
+        }
+    }
+}
+
+fn row<'a>(request: &str, headers: &str, node: &'a str, room: Option<&'a str>) -> Row<'a> {
+    let path = request.split(' ').nth(1).unwrap().to_owned();
+    (request.to_owned(), headers.to_owned(), node, path, room)
+}
+
+#[tokio::test]
+async fn janus() {
+    let rows = [
+        row("POST /janus", "Content-Length: 0\r\n", "janus", None),
+        row("POST /janus?room=Blue", "Content-Length: 0\r\n", "janus", Some("blue")),
+        row("POST /janus/", "X-Room: Blue%20Room\r\nContent-Length: 0\r\n", "janus", Some("blue room")),
+        row("OPTIONS /janus", "", "janus", None),
+        // A session that nobody has created here has no place.
+        row("GET /janus/123?maxev=5", "", "janus", None),
+        row("POST /janus/123/456", "Content-Length: 0\r\n", "janus", None),
+        row("GET /janus/info", "", "janus", None),
+        row("GET /admin", "", "-", None),
+        row("GET /admin/x", "", "-", None),
+        row("GET /demo.html?room=Blue", "", "web", None),
+        row("GET /administration", "", "web", None),
+        row("GET /", "websocket Sec-WebSocket-Protocol: other\r\n", "web", None),
+    ];
+    holds("janus", &["janus", "websocket", "web"], &rows).await;
+    // The node refuses the handshake with its name: a room that nobody holds any more lingers.
+    let rows = [
+        row(
+            "GET /?room=Blue",
+            "websocket Sec-WebSocket-Protocol: x, janus-protocol\r\n",
+            "websocket",
+            Some("blue"),
+        ),
+        row("GET /any/where", "websocket Sec-WebSocket-Protocol: janus-protocol\r\n", "websocket", None),
+    ];
+    holds("janus", &["janus", "websocket", "web"], &rows).await;
+}
+
+#[tokio::test]
+async fn livekit() {
+    let token = |payload: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload));
+    let blue = token(r#"{"video":{"room":"Blue","roomJoin":true},"exp":1}"#);
+    let all = token(r#"{"video":{"roomCreate":true}}"#);
+    let bearer = format!("Authorization: Bearer {blue}\r\n");
+    let long = "a".repeat(65_534 - "/rtc/v1?access_token=&join_request=".len() - blue.len());
+    let rows = [
+        row(&format!("GET /rtc?access_token={blue}&auto_subscribe=1"), "websocket ", "livekit", Some("blue")),
+        row("GET /rtc", &format!("websocket {bearer}"), "livekit", Some("blue")),
+        // A whole session description in the URL.
+        row(
+            &format!("GET /rtc/v1?access_token={blue}&join_request={long}"),
+            "websocket ",
+            "livekit",
+            Some("blue"),
+        ),
+        row(&format!("GET /rtc/validate?access_token={blue}"), "", "livekit", Some("blue")),
+        row("GET /rtc/v1/validate", &bearer, "livekit", Some("blue")),
+        row("POST /whip/v1", &format!("{bearer}Content-Length: 0\r\n"), "livekit", Some("blue")),
+        row(
+            "POST /twirp/livekit.RoomService/X",
+            &format!("{bearer}Content-Length: 0\r\n"),
+            "livekit",
+            Some("blue"),
+        ),
+        row(
+            "POST /twirp/livekit.RoomService/CreateRoom",
+            &format!("Authorization: Bearer {all}\r\nContent-Length: 0\r\n"),
+            "livekit",
+            None,
+        ),
+        row("GET /rtc?access_token=forged", "websocket ", "livekit", None),
+        row("GET /", "", "livekit", None),
+        row("GET /agent", "websocket ", "livekit", None),
+    ];
+    holds("livekit", &["livekit"], &rows).await;
+}
