@@ -4,7 +4,6 @@
 //! say. What may block is done on threads that may. A file is sent in parts, never held as a whole, but for pages with
 //! server-side includes, which are bounded.
 
-mod conditions;
 mod ssi;
 
 use std::fs::File;
@@ -19,10 +18,11 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
+use super::conditions::{Sent, Validators, decide, validators};
+use super::headers::takes_encoding;
 use super::proxy::{Request, respond, write_whole};
 use super::route::{Goes, Values, clean_path};
 use crate::config::settings::{FilesSettings, Name, Part, PathMatch, RouteSettings, Template};
-use conditions::{Sent, Validators, decide, validators};
 
 /// How much of a file is read at once.
 const PART: usize = 64 * 1024;
@@ -245,18 +245,7 @@ const ENCODED: &[(&str, &str)] = &[("br", "br"), ("gz", "gzip")];
 
 /// The encodings of [`ENCODED`] that a client takes (RFC 9110 section 12.5.3).
 fn encodings(headers: &HeaderMap) -> Vec<(&'static str, &'static str)> {
-    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let accepted: Vec<(&str, bool)> = values
-        .flat_map(|value| value.split(','))
-        .map(|item| {
-            let (name, weight) = item.split_once(';').unwrap_or((item, ""));
-            let none = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
-            (name.trim(), !none)
-        })
-        .collect();
-    let takes =
-        |name: &str| accepted.iter().any(|(accepted, takes)| accepted.eq_ignore_ascii_case(name) && *takes);
-    ENCODED.iter().copied().filter(|(_, name)| takes(name)).collect()
+    ENCODED.iter().copied().filter(|(_, name)| takes_encoding(headers, name)).collect()
 }
 
 async fn send(session: &mut Session, ctx: &mut Request, opened: Opened) -> pingora::Result<bool> {
@@ -277,8 +266,12 @@ async fn send(session: &mut Session, ctx: &mut Request, opened: Opened) -> pingo
         }
     };
     let mut response = ResponseHeader::build(status, Some(9))?;
-    response.insert_header(header::ETAG, validators.etag.as_str())?;
-    response.insert_header(header::LAST_MODIFIED, httpdate::fmt_http_date(validators.modified))?;
+    if let Some(etag) = &validators.etag {
+        response.insert_header(header::ETAG, etag.as_str())?;
+    }
+    if let Some(modified) = validators.modified {
+        response.insert_header(header::LAST_MODIFIED, httpdate::fmt_http_date(modified))?;
+    }
     if varies {
         response.insert_header(header::VARY, "Accept-Encoding")?;
     }

@@ -197,6 +197,16 @@ fn forged(headers: &HeaderMap) -> Vec<HeaderName> {
     headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect()
 }
 
+/// Tells whether a client takes an encoding, by its own word (RFC 9110 section 12.5.3); `*` is not heard.
+pub(super) fn takes_encoding(headers: &HeaderMap, encoding: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| {
+        let (name, weight) = item.split_once(';').unwrap_or((item, ""));
+        let none = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
+        !none && name.trim().eq_ignore_ascii_case(encoding)
+    })
+}
+
 /// Tells whether a header speaks about one connection only (RFC 9110 section 7.6.1), by its lower-case name.
 pub(super) fn is_hop_by_hop(name: &str) -> bool {
     matches!(

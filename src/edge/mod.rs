@@ -11,6 +11,7 @@ mod admit;
 mod buffers;
 mod client_hello;
 mod compress;
+mod conditions;
 mod conference;
 mod dial;
 pub mod explain;

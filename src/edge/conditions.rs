@@ -1,4 +1,4 @@
-//! Conditional and partial requests for one file (RFC 9110 sections 13 and 14).
+//! Conditional and partial requests for one representation: a file, or an answer that is kept (RFC 9110 sections 13, 14).
 //!
 //! Headers, tag, time and length are passed in; what is to be sent comes out. No clock is read.
 
@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, header};
 
-/// What is known of a file.
+/// What is known of a representation.
 #[derive(Clone, Debug)]
 pub(super) struct Validators {
-    /// Its entity tag, with quotes; strong.
-    pub(super) etag: String,
+    /// Its entity tag, with quotes; a weak one begins with `W/`.
+    pub(super) etag: Option<String>,
     /// When it was changed, in whole seconds.
-    pub(super) modified: SystemTime,
+    pub(super) modified: Option<SystemTime>,
     /// Its length.
     pub(super) length: u64,
 }
@@ -35,17 +35,17 @@ pub(super) enum Sent {
 /// Decides what a GET or HEAD gets, in the order of RFC 9110 section 13.2.2.
 pub(super) fn decide(headers: &HeaderMap, file: &Validators) -> Sent {
     if headers.contains_key(header::IF_MATCH) {
-        if !matches(headers, &header::IF_MATCH, &file.etag, true) {
+        if !matches(headers, &header::IF_MATCH, file, true) {
             return Sent::Failed;
         }
-    } else if date(headers, &header::IF_UNMODIFIED_SINCE).is_some_and(|date| file.modified > date) {
+    } else if is_dated(headers, &header::IF_UNMODIFIED_SINCE, file, |modified, date| modified > date) {
         return Sent::Failed;
     }
     if headers.contains_key(header::IF_NONE_MATCH) {
-        if matches(headers, &header::IF_NONE_MATCH, &file.etag, false) {
+        if matches(headers, &header::IF_NONE_MATCH, file, false) {
             return Sent::NotModified;
         }
-    } else if date(headers, &header::IF_MODIFIED_SINCE).is_some_and(|date| file.modified <= date) {
+    } else if is_dated(headers, &header::IF_MODIFIED_SINCE, file, |modified, date| modified <= date) {
         return Sent::NotModified;
     }
     match text(headers, &header::RANGE) {
@@ -58,8 +58,10 @@ pub(super) fn decide(headers: &HeaderMap, file: &Validators) -> Sent {
 fn still_the_same(headers: &HeaderMap, file: &Validators) -> bool {
     match text(headers, &header::IF_RANGE) {
         None => !headers.contains_key(header::IF_RANGE),
-        Some(tag) if tag.starts_with(['"', 'W']) => tag == file.etag,
-        Some(when) => httpdate::parse_http_date(when).is_ok_and(|when| when == file.modified),
+        // A weak tag says too little for a part to fit (RFC 9110 section 13.1.5).
+        Some(tag) if tag.starts_with('"') => file.etag.as_deref() == Some(tag),
+        Some(tag) if tag.starts_with("W/") => false,
+        Some(when) => httpdate::parse_http_date(when).is_ok_and(|when| file.modified == Some(when)),
     }
 }
 
@@ -93,12 +95,27 @@ fn part(range: &str, length: u64) -> Sent {
     }
 }
 
-/// Compares entity tags, strongly or weakly (RFC 9110 section 8.8.3.2). Ours are strong.
-fn matches(headers: &HeaderMap, name: &HeaderName, etag: &str, strongly: bool) -> bool {
+/// Compares entity tags, strongly or weakly (RFC 9110 section 8.8.3.2).
+fn matches(headers: &HeaderMap, name: &HeaderName, file: &Validators, strongly: bool) -> bool {
+    let own = file.etag.as_deref();
+    let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).any(|tag| {
-        tag == "*" || tag == etag || (!strongly && tag.strip_prefix("W/").is_some_and(|weak| weak == etag))
+    values.flat_map(|value| value.split(',')).map(str::trim).any(|tag| match own {
+        _ if tag == "*" => true,
+        None => false,
+        Some(own) if strongly => tag == own && !own.starts_with("W/"),
+        Some(own) => opaque(tag) == opaque(own),
     })
+}
+
+/// Compares when the representation was changed with a date of the request, if both are known.
+fn is_dated(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    file: &Validators,
+    holds: impl Fn(SystemTime, SystemTime) -> bool,
+) -> bool {
+    file.modified.zip(date(headers, name)).is_some_and(|(modified, date)| holds(modified, date))
 }
 
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
@@ -112,8 +129,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 /// Makes validators of what the file system says; `since` is the time of the last change since 1970.
 pub(super) fn validators(since: Duration, length: u64) -> Validators {
     Validators {
-        etag: format!("\"{:x}-{length:x}\"", since.as_nanos()),
-        modified: SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs()),
+        etag: Some(format!("\"{:x}-{length:x}\"", since.as_nanos())),
+        modified: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())),
         length,
     }
 }
@@ -136,7 +153,7 @@ mod tests {
 
     #[test]
     fn conditions_are_taken_in_their_order() {
-        let tag = validators(Duration::from_secs(784_903_526), 100).etag;
+        let tag = validators(Duration::from_secs(784_903_526), 100).etag.unwrap();
         let (weak, other) = (format!("W/{tag}"), "\"x\"");
         for (lines, expected) in [
             (vec![], Sent::Whole),
@@ -160,6 +177,29 @@ mod tests {
             (vec![("range", "bytes=0-9"), ("if-none-match", tag.as_str())], Sent::NotModified),
         ] {
             assert_eq!(ask(&lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_or_weak_decides_less() {
+        let file =
+            |etag: Option<&str>| Validators { etag: etag.map(str::to_owned), modified: None, length: 100 };
+        let ask = |etag, lines: &[(&'static str, &str)]| {
+            let lines = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            decide(&lines.collect(), &file(etag))
+        };
+        for (etag, lines, expected) in [
+            (Some("W/\"a\""), vec![("if-none-match", "\"a\"")], Sent::NotModified),
+            (Some("W/\"a\""), vec![("if-none-match", "W/\"a\"")], Sent::NotModified),
+            (Some("W/\"a\""), vec![("if-match", "W/\"a\"")], Sent::Failed),
+            (Some("W/\"a\""), vec![("range", "bytes=0-9"), ("if-range", "W/\"a\"")], Sent::Whole),
+            (None, vec![("if-none-match", "\"a\"")], Sent::Whole),
+            (None, vec![("if-none-match", "*")], Sent::NotModified),
+            (None, vec![("if-modified-since", THEN)], Sent::Whole),
+            (None, vec![("range", "bytes=0-9"), ("if-range", THEN)], Sent::Whole),
+            (None, vec![("range", "bytes=0-9")], Sent::Part(0, 10)),
+        ] {
+            assert_eq!(ask(etag, &lines), expected, "{etag:?} {lines:?}");
         }
     }
 
