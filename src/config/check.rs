@@ -2,6 +2,7 @@
 
 mod access_log;
 mod bind;
+mod cache;
 mod l4;
 mod limits;
 mod pools;
@@ -61,6 +62,7 @@ pub(super) fn check(file: &File, base: &Path, choice: EdgeChoice<'_>, faults: &m
     let limits = check.limits();
     let bans = check.bans();
     let access_log = check.access_log();
+    let cache = check.cache();
     let trusted = check.peers("trusted", &file.trusted.value);
     let rooms = RoomTableSettings { rooms_max: file.rooms.max.value.0 as usize };
     let shutdown = check.shutdown();
@@ -76,6 +78,7 @@ pub(super) fn check(file: &File, base: &Path, choice: EdgeChoice<'_>, faults: &m
         limits,
         bans,
         access_log,
+        cache,
         rooms,
         shutdown,
     }

@@ -4,6 +4,7 @@
 //! same settings.
 
 mod access_log;
+mod cache;
 mod limits;
 mod listeners;
 mod pools;
@@ -39,6 +40,7 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
         limits: edge_limits,
         bans: rules,
         access_log: log,
+        cache: kept,
         rooms,
         shutdown,
     } = settings;
@@ -85,6 +87,7 @@ pub(super) fn render(settings: &Settings, file: &File, base: &Path) -> String {
     if let Some(log) = log {
         root.put("access_log", access_log(log, base));
     }
+    root.put("cache", cache::cache(kept));
     root.put("rooms", Map::default().with("max", rooms.rooms_max as u64));
     let shutdown = Map::default()
         .with("deadline", show_time(shutdown.deadline))

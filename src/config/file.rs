@@ -4,6 +4,7 @@
 //! configuration.
 
 mod access_log;
+mod cache;
 mod limits;
 mod listeners;
 mod pools;
@@ -15,6 +16,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 pub(super) use access_log::AccessLogFile;
+pub(super) use cache::{CacheFile, RouteCacheFile};
 pub(super) use limits::{BanRuleFile, LimitsFile, NewRoomRatesFile, RequestRatesFile, RoomConnectionsFile};
 pub(super) use listeners::{CertificateFile, ListenerFile, TicketsFile, TlsFile};
 pub(super) use pools::{CheckFile, HttpProbe, NodeFile, NodeMap, NodeTlsFile, PoolFile, ServiceProbe};
@@ -59,6 +61,8 @@ record! {
         bans: Names<Ident, BanRuleFile>, optional, inside;
         /// One line a request. Without it none is written.
         access_log: AccessLogFile, optional, inside;
+        /// What routes with `cache` keep.
+        cache: CacheFile, nested, inside;
         /// Bounds of the room table.
         rooms: RoomsFile, nested, inside;
         /// How the process ends.

@@ -5,6 +5,7 @@
 //! new objects and never changes old ones.
 
 mod access_log;
+mod cache;
 mod limits;
 mod listeners;
 mod pools;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use access_log::*;
+pub use cache::*;
 pub use ipnet::IpNet;
 pub use limits::*;
 pub use listeners::*;
@@ -57,6 +59,8 @@ pub struct Settings {
     pub bans: Vec<BanRule>,
     /// One line a request; `None` writes none.
     pub access_log: Option<AccessLogSettings>,
+    /// Bounds of what routes with `cache` keep.
+    pub cache: CacheSettings,
     /// Bounds of the room table.
     pub rooms: RoomTableSettings,
     /// How the process ends.

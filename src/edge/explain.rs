@@ -14,10 +14,11 @@ use serde::Serialize;
 use url::Url;
 
 use super::admit::wish_of;
+use super::cache;
 use super::headers::{self, Origin};
 use super::route::{self, Goes, Matched, Values};
 use crate::config::settings::{
-    Action, App, PathMatch, PathRule, Place, RoomRule, RoomTableSettings, RouteSettings, Settings,
+    Action, App, CacheRule, PathMatch, PathRule, Place, RoomRule, RoomTableSettings, RouteSettings, Settings,
     SiteSettings, Template,
 };
 use crate::pool::{Node, Pools};
@@ -75,6 +76,8 @@ pub struct Explained {
     pub request_headers: Vec<(String, String)>,
     /// Headers that are taken away from what the client sent.
     pub dropped_headers: Vec<String>,
+    /// Whether the answer may come from the cache, and be kept in it.
+    pub cache: Option<String>,
     /// Headers that an answer without any would get.
     pub response_headers: Vec<(String, String)>,
 }
@@ -228,6 +231,7 @@ impl About<'_> {
             }
         }
         said.outcome = self.outcome(conference, node.as_deref(), room.as_ref());
+        said.cache = route.cache.as_ref().map(|rule| self.kept(rule));
         if matches!(route.action, Action::Proxy { .. }) && !conference {
             self.towards_node(said, node.as_deref(), room.as_ref());
         }
@@ -314,6 +318,31 @@ impl About<'_> {
                 None => format!("sent to the node of pool {pool} with the fewest open requests"),
             },
         }
+    }
+
+    /// Whether and how long the answer is kept.
+    fn kept(&self, rule: &CacheRule) -> String {
+        let headers = self.question.headers.iter().cloned().collect();
+        if cache::passes_by(&self.question.method, &headers) {
+            return "not for this request".to_owned();
+        }
+        let CacheRule { fresh_for, fresh_max, stale, stale_if_error } = rule;
+        let mut text = "answered from it if it can be, and kept for as long as the answer says".to_owned();
+        text.push_str(&match fresh_for {
+            Some(time) => format!("; for {} s where it says nothing", time.as_secs()),
+            None => "; not where it says nothing".to_owned(),
+        });
+        if let Some(most) = fresh_max {
+            text.push_str(&format!("; {} s at most", most.as_secs()));
+        }
+        for (time, when) in
+            [(stale, "while the node is asked anew"), (stale_if_error, "when no node can serve")]
+        {
+            if !time.is_zero() {
+                text.push_str(&format!("; {} s longer {when}", time.as_secs()));
+            }
+        }
+        text
     }
 
     /// Target and headers that the node gets, and what of the client's is not passed on.
@@ -444,6 +473,9 @@ impl fmt::Display for Explained {
             }
         } else if self.route.is_some() {
             line("room", "none")?;
+        }
+        if let Some(cache) = &self.cache {
+            line("cache", cache)?;
         }
         if let Some(placement) = &self.placement {
             line("placement", placement)?;

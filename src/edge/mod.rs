@@ -9,6 +9,7 @@ mod access_log;
 mod acme;
 mod admit;
 mod buffers;
+pub mod cache;
 mod client_hello;
 mod compress;
 mod conditions;
@@ -49,6 +50,7 @@ use crate::rooms::Rooms;
 use crate::sfu::Sfu;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::EdgeMetrics;
+pub use cache::CacheStatus;
 use front_door::FrontDoor;
 pub use limits::BanView;
 pub use tls::{CertificateStatus, TlsError};
@@ -111,6 +113,7 @@ impl Edge {
     /// An address, a certificate or a thread cannot be had; nothing listens then.
     pub fn start(parts: EdgeParts, settings: Arc<Settings>, tasks: Tasks) -> Result<Self, EdgeError> {
         let limits = limits::Limits::new(parts.metrics.limits.clone());
+        let cache = Arc::new(cache::Cache::new(parts.metrics.cache.clone()));
         let log = access_log::AccessLog::new(parts.metrics.access_log.clone());
         let shared = Arc::new(Shared {
             settings: ArcSwap::new(settings.clone()),
@@ -123,8 +126,10 @@ impl Edge {
             tunnels: tunnels::Tunnels::new(front_door::threads(), clock::now()),
             ping_tag: rand::random(),
             limits: Arc::new(limits),
+            cache,
         });
         shared.log.apply(&settings);
+        shared.cache.apply(&settings);
         let door = FrontDoor::open(&shared, &settings)?;
         Ok(Self { shared, door })
     }
@@ -137,6 +142,7 @@ impl Edge {
     pub fn apply(&self, settings: Arc<Settings>) -> Result<(), EdgeError> {
         self.door.apply(&settings, &self.shared.parts.metrics)?;
         self.shared.log.apply(&settings);
+        self.shared.cache.apply(&settings);
         self.shared.settings.store(settings);
         Ok(())
     }
@@ -171,6 +177,20 @@ impl Edge {
     /// Returns all bans, the one that ends first in front.
     pub fn bans(&self) -> Vec<BanView> {
         self.shared.limits.bans()
+    }
+
+    /// Takes away what the cache keeps of a URL, or of all URLs that begin with it; returns how many answers.
+    ///
+    /// # Errors
+    /// It is no URL.
+    pub fn purge(&self, url: &str, below: bool) -> Result<usize, String> {
+        let url = cache::read_url(url)?;
+        Ok(if below { self.shared.cache.purge_below(&url) } else { self.shared.cache.purge(&url) })
+    }
+
+    /// Returns how much the cache keeps.
+    pub fn cache(&self) -> CacheStatus {
+        self.shared.cache.status()
     }
 
     /// Opens the access log by its name: the file has been renamed.
@@ -223,4 +243,5 @@ struct Shared {
     /// What tells this process's pings from those of nodes and of other edges.
     ping_tag: crate::wire::ws_ping::Tag,
     limits: Arc<limits::Limits>,
+    cache: Arc<cache::Cache>,
 }

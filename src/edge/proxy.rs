@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::access_log;
+use super::cache;
 use super::compress;
 use super::dial::{self, Dialer};
 use super::forwarded::Via;
@@ -64,6 +65,7 @@ pub(super) fn new_proxy(
         upstream_keepalive_pool_size: IDLE_TO_NODES_MAX,
         ..ServerConf::default()
     };
+    let connector = cache::connector(&conf);
     http_proxy(
         &Arc::new(conf),
         Phases {
@@ -71,6 +73,7 @@ pub(super) fn new_proxy(
             stopping: stopping.clone(),
             connections: connections.clone(),
             tunnels: tunnels.clone(),
+            connector,
         },
     )
 }
@@ -128,6 +131,8 @@ pub(super) struct Phases {
     pub(super) connections: TaskTracker,
     /// The thread's tunnels.
     pub(super) tunnels: Arc<TunnelShard>,
+    /// The thread's connections to nodes for what is to be kept.
+    pub(super) connector: Arc<cache::Connector>,
 }
 
 /// What is known about one request.
@@ -168,6 +173,8 @@ pub(super) struct Request {
     pub(super) seat: Option<limits::Seat>,
     /// The access log's line of a WebSocket, on its way to whoever carries it.
     pub(super) log: Option<Box<access_log::Pending>>,
+    /// What became of it in the cache, if its route has one.
+    pub(super) cache: Option<cache::Told>,
     /// The connection has left Pingora: nothing of the session may be asked any more.
     pub(super) taken: bool,
     /// The answer so far, if it may name a room.
@@ -317,6 +324,7 @@ impl ProxyHttp for Phases {
             head_took: None,
             seat: None,
             log: None,
+            cache: None,
             taken: false,
             learning: None,
         })
@@ -338,7 +346,7 @@ impl ProxyHttp for Phases {
             return self.conference(session, ctx, &site, auth).await;
         }
         match upgrade::asks(session.req_header()) {
-            Asks::No => Ok(false),
+            Asks::No => self.cached(session, ctx).await,
             Asks::Yes => self.upgrade(session, ctx).await,
             Asks::Wrongly => {
                 respond(session, ctx, StatusCode::BAD_REQUEST, &[], "malformed WebSocket handshake").await
@@ -434,6 +442,9 @@ impl ProxyHttp for Phases {
             ctx.learning = Learning::begin(response).map(Box::new);
         }
         ctx.begin_error_page(session.req_header(), response)?;
+        if let Some(told) = ctx.cache {
+            response.append_header("Cache-Status", told.text())?;
+        }
         ctx.edit_response(session.req_header(), response);
         compress::reconsider(session, ctx, response);
         // RFC 9112 section 7.1: an HTTP/1.0 client does not know chunks; its body ends with the connection.
@@ -518,6 +529,7 @@ impl ProxyHttp for Phases {
         }
         self.shared.parts.metrics.requests.count(ctx.status);
         log_request(session.req_header(), error, ctx);
+        self.note_cached(session.req_header(), ctx);
         self.shared.log.request(session, ctx);
         self.shared.limits.answered(&ctx.settings, ctx.peer().ip(), ctx.status);
     }

@@ -73,6 +73,24 @@ pub const EDGE_L4_CLOSED: &str = "roomgate_edge_l4_closed_total";
 /// Counter, label `direction` (`from_client`, `from_node`): bytes of streams to TCP pools.
 pub const EDGE_L4_BYTES: &str = "roomgate_edge_l4_bytes_total";
 
+// --- cache ---
+/// Counter, label `result` (`hit`, `stale`, `stale_if_error`, `collapsed`, `revalidated`, `miss`, `unstored`, `bypass`):
+/// requests of routes that keep answers. The first four did not ask a node.
+pub const CACHE_REQUESTS: &str = "roomgate_cache_requests_total";
+/// Gauge: answers that are kept.
+pub const CACHE_OBJECTS: &str = "roomgate_cache_objects";
+/// Gauge: bytes of answers that are kept or still read.
+pub const CACHE_BYTES: &str = "roomgate_cache_bytes";
+/// Counter: answers that were kept.
+pub const CACHE_STORED: &str = "roomgate_cache_stored_total";
+/// Counter, label `reason` (`status`, `secret`, `unsaid`, `stale`, `varies`, `endless`, `large`): answers that were fetched
+/// to be kept and were not.
+pub const CACHE_NOT_STORED: &str = "roomgate_cache_not_stored_total";
+/// Counter: answers that went because there was no room.
+pub const CACHE_EVICTED: &str = "roomgate_cache_evicted_total";
+/// Counter: answers that were taken away by their URL.
+pub const CACHE_PURGED: &str = "roomgate_cache_purged_total";
+
 // --- limits ---
 /// Counter, labels `limit` (`connections_per_ip`, `requests_per_ip`, `requests_per_room`, `requests_total`,
 /// `new_rooms_per_ip`, `new_rooms_total`, `connections_per_room`, `bans`, `banned`, `denied`), `action` (`refused`,

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use roomgate::config;
 use roomgate::config::settings::{MemberPath, PathRule, RoomRule};
+use roomgate::edge::cache::control::{Control, YEAR};
 use roomgate::rooms::key::{RequestView, RoomKey, room_of};
 use roomgate::sfu::signalling::message::ClientMessage;
 use roomgate::wire::demux::Class;
@@ -237,4 +238,27 @@ pub(crate) fn room_key(data: &[u8]) {
             assert_eq!(again.as_ref(), part, "normalisation is idempotent");
         }
     }
+}
+
+/// A value of `Cache-Control`: what it says does not depend on how it is cut into fields, and no time is endless.
+pub(crate) fn cache_control(data: &[u8]) {
+    let read = |values: &[&[u8]]| {
+        let mut headers = http::HeaderMap::new();
+        for value in values {
+            let Ok(value) = http::HeaderValue::from_bytes(value) else { return None };
+            headers.append(http::header::CACHE_CONTROL, value);
+        }
+        Some(Control::of(&headers))
+    };
+    let Some(control) = read(&[data]) else { return };
+    let times = [control.max_age, control.shared_max_age, control.min_fresh, control.stale_if_error];
+    assert!(times.into_iter().flatten().all(|time| time <= YEAR));
+    // Cut at a comma outside of quotes, two fields say what one says.
+    if !data.contains(&b'"')
+        && let Some(at) = data.iter().position(|b| *b == b',')
+    {
+        assert_eq!(read(&[&data[..at], &data[at + 1..]]), Some(control));
+    }
+    let upper: Vec<u8> = data.to_ascii_uppercase();
+    assert_eq!(read(&[&upper]), Some(control), "names are of either case");
 }

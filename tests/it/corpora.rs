@@ -70,6 +70,11 @@ fn signalling() {
 }
 
 #[test]
+fn cache_control() {
+    replay("cache_control", targets::cache_control);
+}
+
+#[test]
 fn room_key() {
     replay("room_key", targets::room_key);
 }

@@ -14,6 +14,7 @@ mod answers;
 mod auth;
 mod bans;
 mod bench_edge;
+mod cache;
 mod conference_e2e;
 mod corpora;
 mod drain;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{HeaderName, StatusCode};
 
 use super::Check;
+use super::cache::{self, Wanted};
 use super::pools::PoolKind;
 use super::sites::rule_of;
 use crate::config::fault::{Mark, known, quote};
@@ -15,8 +16,8 @@ use crate::config::file::{
 use crate::config::read::{At, Given, List, Names};
 use crate::config::secrets;
 use crate::config::settings::{
-    Action, ErrorPage, FilesSettings, HeaderEdits, Learn, Name, Part, PathMatch, Place, Prefer, RoomRule,
-    RouteSettings, SiteTimeouts, Template, Var, When,
+    Action, CacheRule, ErrorPage, FilesSettings, HeaderEdits, Learn, Name, Part, PathMatch, Place, Prefer,
+    RoomRule, RouteSettings, SiteTimeouts, Template, Var, When,
 };
 use crate::config::values::routes::{HeaderNames, Statuses, TemplateText};
 use crate::config::values::{FilePath, PlaceWord, TokenName};
@@ -32,6 +33,8 @@ pub(super) struct Base {
     pub(super) body_bytes_max: Option<u64>,
     pub(super) retries: u8,
     pub(super) compress: bool,
+    /// The site tells nodes in this header who a client is.
+    pub(super) client_header: Option<Name>,
     pub(super) error_pages: Arc<BTreeMap<u16, ErrorPage>>,
 }
 
@@ -53,6 +56,7 @@ impl Base {
             body_bytes_max: self.body_bytes_max,
             retries: self.retries,
             compress: self.compress,
+            cache: None,
             error_pages: self.error_pages.clone(),
             learn: None,
         }
@@ -186,6 +190,7 @@ fn changed(mut route: RouteFile, by: &RouteFile) -> RouteFile {
     put(&mut route.body, &by.body);
     put(&mut route.retries, &by.retries);
     put(&mut route.compress, &by.compress);
+    put(&mut route.cache, &by.cache);
     put(&mut route.error_pages, &by.error_pages);
     for (to, from) in [
         (&mut route.request_headers, &by.request_headers),
@@ -248,16 +253,19 @@ impl RouteCheck<'_, '_> {
         };
         let learn = self.learn(route);
         let error_pages = self.check.error_pages(&self.place, &route.error_pages, &base.error_pages);
+        let place = match route.place.value {
+            PlaceWord::Always => Place::Always,
+            PlaceWord::Known => Place::Known,
+            PlaceWord::Never => Place::Never,
+        };
+        let action = action?;
+        let cache = self.cache(route, base, &action, &room, place);
         Some(RouteSettings {
             name,
             when,
-            action: action?,
+            action,
             room,
-            place: match route.place.value {
-                PlaceWord::Always => Place::Always,
-                PlaceWord::Known => Place::Known,
-                PlaceWord::Never => Place::Never,
-            },
+            place,
             prefer,
             rewrite,
             service_rewrite,
@@ -266,6 +274,7 @@ impl RouteCheck<'_, '_> {
             timeouts: timeouts(&route.timeouts, &base.timeouts),
             body_bytes_max: route.body.get().map_or(base.body_bytes_max, |body| body_max(*body)),
             compress: route.compress.get().map_or(base.compress, |compress| compress.0),
+            cache,
             error_pages,
             retries: route.retries.get().map_or(base.retries, |n| u8::try_from(n.0).unwrap_or(u8::MAX)),
             learn,
@@ -295,6 +304,29 @@ impl RouteCheck<'_, '_> {
             }
             self.checked("room", text, false);
         }
+    }
+
+    fn cache(
+        &mut self,
+        route: &RouteFile,
+        base: &Base,
+        action: &Action,
+        room: &[RoomRule],
+        room_place: Place,
+    ) -> Option<CacheRule> {
+        let client_header = base.client_header.as_deref();
+        let wanted = Wanted {
+            place: &self.place,
+            action,
+            room,
+            room_place,
+            client_header,
+            from_preset: self.from_preset,
+        };
+        cache::rule(route, &wanted).unwrap_or_else(|(at, message, cure)| {
+            self.fault(at, message, cure);
+            None
+        })
     }
 
     fn when(&mut self, route: &RouteFile) -> When {

@@ -78,6 +78,7 @@ impl<'a> Check<'a> {
             retries: u8::try_from(own_or(&site.retries, preset_site.map(|preset| &preset.retries)).value.0)
                 .unwrap_or(u8::MAX),
             compress: own_or(&site.compress, preset_site.map(|preset| &preset.compress)).value.0,
+            client_header: client_certificate.as_ref().and_then(|client| client.header.clone()),
             error_pages: self.error_pages(&path, &site.error_pages, &Arc::default()),
         };
         let routes = self.routes(at, &path, site, preset_site, &base);

@@ -28,6 +28,7 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
         timeouts,
         body_bytes_max,
         compress,
+        cache,
         error_pages,
         retries,
         learn,
@@ -123,6 +124,7 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
     map.put("timeouts", own);
     map.put("body", body(*body_bytes_max));
     map.put("compress", *compress);
+    map.put("cache", super::cache::rule(cache.as_ref()));
     let own = error_pages.iter().filter(|(status, page)| rest.error_pages.get(status) != Some(page));
     put_error_pages(&mut map, own.map(|(status, page)| (*status, page)), base);
     map.put("retries", u32::from(*retries));

@@ -2,6 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::cache::RouteCacheFile;
 use super::sites::RoomRuleFile;
 use super::word;
 use crate::config::read::{
@@ -68,6 +69,9 @@ record! {
         body: BodyFile, optional, live;
         /// Whether answers that are worth it are compressed, instead of the site's.
         compress: Flag, optional, live;
+        /// Whether answers of nodes are kept and given to others: as they say themselves (true), and for how long where they
+        /// say nothing. Not for requests that name a room.
+        cache: RouteCacheFile, optional, live;
         /// Own pages for errors, by status, beside the site's.
         error_pages: Names<Statuses, FilePath>, optional, live;
         /// Further nodes that are tried when a connect failed, instead of the site's.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
-use super::{Name, RoomRule, SiteTimeouts, Template};
+use super::{CacheRule, Name, RoomRule, SiteTimeouts, Template};
 
 /// One route of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub struct RouteSettings {
     pub body_bytes_max: Option<u64>,
     /// Whether answers that are worth it are compressed.
     pub compress: bool,
+    /// Whether answers of nodes are kept, and for how long where they say nothing; `None`: not. The requests of such a route
+    /// name no room.
+    pub cache: Option<CacheRule>,
     /// Own pages in place of the bodies of answers that are errors, by status.
     pub error_pages: Arc<BTreeMap<u16, ErrorPage>>,
     /// Further nodes that are tried when a connect failed; what was sent is never sent again. Default 1.

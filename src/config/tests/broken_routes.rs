@@ -17,6 +17,36 @@ pub(super) const ROUTES: &[Case] = &[
         ],
     },
     Case {
+        name: "caches where none may be",
+        edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, cache: true }, { path: /b, cache: true, respond: { body: b } }, { path: /c, place: never, cache: { fresh: 1h } }, { path: /d, cache: false }, { path: /e, place: never, cache: true, learn: { json: x } } ]")],
+        edge: None,
+        faults: &[
+            "8:102: sites.\"api.example.com\".routes.0.cache: its requests may name a room, and an answer that is kept asks no node: the room would get no place there; `place: never`, if these are files that have nothing to do with a room",
+            "8:129: sites.\"api.example.com\".routes.1.cache: only what comes from a node is kept; remove it: files and fixed answers are at hand anyway",
+            "8:270: sites.\"api.example.com\".routes.4.cache: its answers name rooms, and one that is kept names an old one; `cache: false`, or no `learn`",
+        ],
+    },
+    Case {
+        name: "a cache where nodes are told who a client is, and times that are none",
+        edits: &[
+            ("app: jitsi, pool: shards", "app: jitsi, pool: shards, client_certificate: { ca: tls/ca.pem, header: X-Who }, routes: [ { path: /a, place: never, cache: true } ]"),
+            ("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, cache: { for: 1h, stale: 10 } } ]"),
+        ],
+        edge: None,
+        faults: &[
+            "7:140: sites.\"meet.example.com\".routes.0.cache: nodes are told in x-who who a client is, so that an answer may be for one client alone; `cache: false`, or no `header` in the site's `client_certificate`",
+            "8:102: sites.\"api.example.com\".routes.0.cache: its requests may name a room, and an answer that is kept asks no node: the room would get no place there; `place: never`, if these are files that have nothing to do with a room",
+            "8:111: unknown key \"for\" in sites.\"api.example.com\".routes.0.cache; known: fresh, max, stale, stale_if_error",
+            "8:127: sites.\"api.example.com\".routes.0.cache.stale: \"10\": a duration without a unit; \"10s\", perhaps: a whole number and ms, s, m, h or d",
+        ],
+    },
+    Case {
+        name: "an object as large as the cache",
+        edits: &[("store: memory", "store: memory\ncache: { memory: 4MiB, object: 2MiB }")],
+        edge: None,
+        faults: &["17:32: cache.object: 2MiB is more than a quarter of cache.memory (4MiB); more memory, or a smaller object"],
+    },
+    Case {
         name: "two kinds of paths in one route",
         edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, prefix: /b, pool: shards } ]")],
         edge: None,

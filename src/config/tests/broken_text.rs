@@ -9,7 +9,7 @@ pub(super) const TEXT: &[Case] = &[
         edits: &[("store: memory", "stroe: memory")],
         edge: None,
         faults: &[
-            "16:1: unknown key \"stroe\" in the file; did you mean \"store\"? known: version, region, edges, listeners, media, sites, pools, trusted, store, admin, limits, bans, access_log, rooms, shutdown",
+            "16:1: unknown key \"stroe\" in the file; did you mean \"store\"? known: version, region, edges, listeners, media, sites, pools, trusted, store, admin, limits, bans, access_log, cache, rooms, shutdown",
         ],
     },
     Case {
@@ -25,7 +25,7 @@ pub(super) const TEXT: &[Case] = &[
         edits: &[("store: memory", "turn: { bind: [\":3478\"] }")],
         edge: None,
         faults: &[
-            "16:1: unknown key \"turn\" in the file; known: version, region, edges, listeners, media, sites, pools, trusted, store, admin, limits, bans, access_log, rooms, shutdown",
+            "16:1: unknown key \"turn\" in the file; known: version, region, edges, listeners, media, sites, pools, trusted, store, admin, limits, bans, access_log, cache, rooms, shutdown",
         ],
     },
     Case {

@@ -42,6 +42,8 @@ pub(crate) struct Record<'a> {
     pub(crate) tls: Option<Tls>,
     /// From the request's head to the head of the node's answer.
     pub(crate) head_took: Option<Duration>,
+    /// What became of it in the cache, if its route has one.
+    pub(crate) cache: Option<&'static str>,
 }
 
 /// How a connection is encrypted.
@@ -167,6 +169,9 @@ fn json(record: &Record<'_>, target: &[u8], referer: Option<&[u8]>) -> String {
     }
     if let Some(took) = record.head_took {
         millis(&mut line, "head_ms", took);
+    }
+    if let Some(cache) = record.cache {
+        text(&mut line, "cache", cache);
     }
     line
 }
@@ -315,6 +320,7 @@ mod tests {
             request_id: "0123",
             tls: Some(Tls { version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384", resumed: true }),
             head_took: Some(Duration::from_micros(1_234)),
+            cache: Some("miss"),
         }
     }
 
@@ -335,7 +341,7 @@ mod tests {
                 r#""room":"standup","pool":"shards","node":"s1","host":"meet.example.com","method":"GET","#,
                 r#""target":"/xmpp-websocket?room=standup&token=[redacted]","http":"HTTP/1.1","status":101,"#,
                 r#""referer":"https://meet.example.com/standup?jwt=[redacted]","user_agent":"Firefox \"1\"","#,
-                r#""request_id":"0123","tls":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","resumed":true,"head_ms":1.234,"#,
+                r#""request_id":"0123","tls":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","resumed":true,"head_ms":1.234,"cache":"miss","#,
                 r#""bytes_in":10,"bytes_out":20,"took_ms":61500.000,"websocket_end":"ended"}"#,
                 "\n"
             )

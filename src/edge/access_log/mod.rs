@@ -121,6 +121,7 @@ impl AccessLog {
             request_id: &ctx.id,
             tls: ctx.conn.as_ref().and_then(|conn| conn.tls),
             head_took: ctx.head_took,
+            cache: ctx.cache.map(|told| told.outcome.as_str()),
         };
         Line::begin(log.format, &log.redact, &record)
     }

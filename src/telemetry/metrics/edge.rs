@@ -3,6 +3,7 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::access_log::AccessLogMetrics;
+use super::cache::CacheMetrics;
 use super::limits::LimitMetrics;
 use super::{add, counter, counter_vec, gauge, gauge_vec};
 use crate::telemetry::names;
@@ -52,6 +53,8 @@ pub struct EdgeMetrics {
     pub tunnel_bytes_from_node: IntCounter,
     /// Limits and bans.
     pub limits: LimitMetrics,
+    /// The cache.
+    pub cache: CacheMetrics,
     /// The access log.
     pub access_log: AccessLogMetrics,
     /// Connections that have to begin with a PROXY header, by what they began with.
@@ -171,6 +174,7 @@ impl EdgeMetrics {
             ),
             tunnel_bytes_from_client: bytes.with_label_values(&["from_client"]),
             limits: LimitMetrics::register(registry),
+            cache: CacheMetrics::register(registry),
             access_log: AccessLogMetrics::register(registry),
             tunnel_bytes_from_node: bytes.with_label_values(&["from_node"]),
             proxy_headers: counter_vec(

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod cache;
 mod config;
 mod edge;
 mod limits;
@@ -13,6 +14,7 @@ mod sfu;
 
 pub use access_log::AccessLogMetrics;
 pub use admin::AdminMetrics;
+pub use cache::CacheMetrics;
 pub use config::ConfigMetrics;
 pub use edge::EdgeMetrics;
 pub use limits::LimitMetrics;
