@@ -13,6 +13,8 @@
 //! | `GET /api/v1/bans?limit=N` | how many bans there are, and those that end first |
 //! | `POST /api/v1/bans` | bans a network: 200, or 400 with what is wrong, or 409 when the table is full |
 //! | `DELETE /api/v1/bans?network=N` | ends a ban: 200, or 404 |
+//! | `GET /api/v1/cache` | how much the cache keeps, and how often that was of use |
+//! | `POST /api/v1/cache/purge` | takes away a URL, or all below one: `{"purged": N}`, or 400 with what is wrong |
 //! | `POST /api/v1/reload` | 200 applied, 422 rejected: a [`ReloadRecord`](super::view::ReloadRecord) |
 //! | `GET /` | the status page |
 
@@ -29,6 +31,7 @@ use prometheus::{Encoder, TextEncoder};
 use serde::Serialize;
 
 use super::bans;
+use super::cache;
 use super::guard::{Ask, Guard, Refusal};
 use super::tunnels;
 use super::view::{AdminView, ReadyView, ReloadResult, RoomsView, StatusView};
@@ -54,6 +57,8 @@ enum Route {
     Tunnels,
     CloseTunnels,
     Bans,
+    Cache,
+    Purge,
     Reload,
     File(&'static File),
 }
@@ -73,6 +78,8 @@ impl Route {
             "/api/v1/tunnels" => Self::Tunnels,
             "/api/v1/tunnels/close" => Self::CloseTunnels,
             "/api/v1/bans" => Self::Bans,
+            "/api/v1/cache" => Self::Cache,
+            "/api/v1/cache/purge" => Self::Purge,
             "/api/v1/reload" => Self::Reload,
             _ => return FILES.iter().find(|file| file.path == path).map(Self::File),
         })
@@ -86,7 +93,7 @@ impl Route {
     /// The methods that it has, as `Allow` lists them.
     fn methods(self) -> &'static str {
         match self {
-            Self::Reload | Self::CloseTunnels => "POST",
+            Self::Reload | Self::CloseTunnels | Self::Purge => "POST",
             Self::Bans => "GET, HEAD, POST, DELETE",
             Self::Health
             | Self::Ready
@@ -97,6 +104,7 @@ impl Route {
             | Self::Config
             | Self::Media
             | Self::Tunnels
+            | Self::Cache
             | Self::Explain
             | Self::File(_) => "GET, HEAD",
         }
@@ -186,6 +194,11 @@ async fn serve(
             }
         }
         Route::Bans => bans(request, view),
+        Route::Cache => json(StatusCode::OK, &view.cache()),
+        Route::Purge => match cache::read(request.body()).and_then(|wish| view.purge(&wish)) {
+            Ok(purged) => json(StatusCode::OK, &serde_json::json!({ "purged": purged })),
+            Err(wrong) => plain(StatusCode::BAD_REQUEST, &format!("{wrong}\n")),
+        },
         Route::Reload => {
             let record = view.reload().await;
             let code = match record.result {

@@ -6,6 +6,7 @@
 
 pub mod api;
 mod bans;
+mod cache;
 pub mod guard;
 pub mod rates;
 pub mod server;

@@ -62,6 +62,18 @@ impl AdminView for FakeView {
         network.prefix_len() == 32
     }
 
+    fn cache(&self) -> CacheView {
+        CacheView { objects: 2, bytes: 5000, bytes_max: 1 << 20, requests: 8, hits: 6, hit_ratio: Some(0.75) }
+    }
+
+    fn purge(&self, wish: &Purge) -> Result<usize, String> {
+        if wish.url.starts_with("https://") {
+            Ok(if wish.below { 7 } else { 1 })
+        } else {
+            Err("no URL".to_owned())
+        }
+    }
+
     fn process(&self) -> ProcessView {
         ProcessView {
             version: "0.1.0".to_owned(),
@@ -424,4 +436,24 @@ async fn bans_are_listed_added_and_ended() {
     ] {
         assert_eq!(admin.ask(ask, &[], "").await.0, expected, "{ask}");
     }
+}
+
+#[tokio::test]
+async fn the_cache_is_shown_and_purged() {
+    let admin = start(&[]);
+    let view = admin.json("/api/v1/cache").await;
+    assert_eq!((view["objects"].as_u64(), view["hit_ratio"].as_f64()), (Some(2), Some(0.75)));
+    for (body, status, expected) in [
+        (r#"{"url":"https://a/b"}"#, 200, r#"{"purged":1}"#),
+        (r#"{"prefix":"https://a/"}"#, 200, r#"{"purged":7}"#),
+        (r#"{"url":"a"}"#, 400, "no URL\n"),
+        (r"{}", 400, "the body says nothing"),
+    ] {
+        let length = format!("Content-Length: {}", body.len());
+        let headers = ["Content-Type: application/json", length.as_str()];
+        let (found, _, text) = admin.ask("POST /api/v1/cache/purge", &headers, body).await;
+        assert!(found == status && text.starts_with(expected), "{body}: {found} {text}");
+    }
+    assert_eq!(admin.ask("GET /api/v1/cache/purge", &[], "").await.0, 405);
+    assert_eq!(admin.ask("POST /api/v1/cache", &[], "").await.0, 405);
 }

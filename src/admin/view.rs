@@ -59,6 +59,14 @@ pub trait AdminView: Send + Sync + 'static {
     fn ban(&self, wish: &AddBan) -> bool;
     /// Ends the ban of exactly this network. False: there is none.
     fn unban(&self, network: IpNet) -> bool;
+    /// Returns how much the cache keeps.
+    fn cache(&self) -> CacheView;
+    /// Takes away what the cache keeps of some URLs; returns how many answers.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL.
+    fn purge(&self, wish: &Purge) -> Result<usize, String>;
     /// Loads the configuration again, as SIGHUP does, and returns what came of it.
     async fn reload(&self) -> ReloadRecord;
     /// Returns what `/metrics` shows.
@@ -247,6 +255,32 @@ pub struct AddBan {
     pub reason: String,
     /// For how long.
     pub lasts: Duration,
+}
+
+/// How much the cache keeps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CacheView {
+    /// Answers.
+    pub objects: usize,
+    /// Their bytes, and those of answers that are only still read.
+    pub bytes: u64,
+    /// Most bytes; 0 while no route keeps anything.
+    pub bytes_max: u64,
+    /// Requests of routes that keep answers, since the start.
+    pub requests: u64,
+    /// Those of them for which no node was asked.
+    pub hits: u64,
+    /// Their share; `None` before the first request.
+    pub hit_ratio: Option<f64>,
+}
+
+/// A wish to take away what the cache keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// Of this URL.
+    pub url: String,
+    /// And of all that begin with it.
+    pub below: bool,
 }
 
 /// The running configuration.

@@ -9,14 +9,14 @@ use prometheus::Registry;
 
 use super::App;
 use crate::admin::view::{
-    AddBan, AdminView, BanView, BansView, CertificateView, CloseTunnels, ConfigView, HealthState, NodeView,
-    ProcessView, ReloadCause, ReloadRecord, RoomName, RoomView, SelftestView, TunnelView, TunnelsView,
-    WhichTunnels, WorkerView,
+    AddBan, AdminView, BanView, BansView, CacheView, CertificateView, CloseTunnels, ConfigView, HealthState,
+    NodeView, ProcessView, Purge, ReloadCause, ReloadRecord, RoomName, RoomView, SelftestView, TunnelView,
+    TunnelsView, WhichTunnels, WorkerView,
 };
 use crate::clock;
 use crate::config::settings::{IpNet, Name};
 use crate::edge::explain::{Explained, Known, Question, explain};
-use crate::edge::{CertificateStatus, CloseCode, TunnelFilter};
+use crate::edge::{CacheStatus, CertificateStatus, CloseCode, TunnelFilter};
 use crate::media::drops::DropReason;
 use crate::pool::{Node, NodeState};
 use crate::rooms::{RoomId, RoomKey};
@@ -177,6 +177,17 @@ impl AdminView for App {
 
     fn unban(&self, network: IpNet) -> bool {
         self.edge.unban(network)
+    }
+
+    fn cache(&self) -> CacheView {
+        let CacheStatus { bytes, bytes_max, objects, hits, requests } = self.edge.cache();
+        // Counts of requests are far below what a float holds exactly.
+        let hit_ratio = (requests > 0).then(|| hits as f64 / requests as f64);
+        CacheView { objects, bytes, bytes_max, requests, hits, hit_ratio }
+    }
+
+    fn purge(&self, wish: &Purge) -> Result<usize, String> {
+        self.edge.purge(&wish.url, wish.below)
     }
 
     fn ready(&self) -> Result<(), Vec<String>> {
