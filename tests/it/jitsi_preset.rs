@@ -237,6 +237,63 @@ async fn every_path_goes_to_its_service_and_treats_its_room_as_it_should() {
 }
 
 #[tokio::test]
+async fn only_files_that_are_no_templates_are_kept() {
+    for expanded in [false, true] {
+        let house = House::new(false, expanded).await;
+        for target in [
+            "/libs/app.bundle.min.js",
+            "/T/libs/app.bundle.min.js?v=7",
+            "/css/all.css?v=7",
+            "/static/x.json",
+            "/fonts/a.woff2",
+            "/sounds/a.wav",
+            "/v1/_cdn/7/libs/x.wasm",
+            "/favicon.ico",
+        ] {
+            let before = house.requests();
+            let (head, body) = house.get(target).await;
+            assert!(head.contains("\r\ncache-status: roomgate; fwd=uri-miss; "), "{target}: {head}");
+            let (again, same) = house.get(target).await;
+            assert!(again.contains("\r\ncache-status: roomgate; hit; ttl="), "{target}: {again}");
+            assert_eq!((body, house.requests()), (same, before + 1), "{target}");
+            let control =
+                |head: &str| head.lines().find(|line| line.starts_with("cache-control")).map(str::to_owned);
+            assert!(control(&again).is_some() && control(&again) == control(&head), "{target}: {again}");
+        }
+        // Pages and settings are templates; others are of a room, or somebody's.
+        for target in [
+            "/config.js?room=r",
+            "/T/config.js",
+            "/v1/_cdn/7/config.js",
+            "/v1/_cdn/7/index.html",
+            "/v1/_cdn/7/Room",
+            "/index.html",
+            "/interface_config.js",
+            "/static/close.html",
+            "/T/static/close.html?v=7",
+            "/external_api.js",
+            "/transcripts/x.json",
+            "/.well-known/x.json",
+            "/Room",
+            "/T/Room?stick=true",
+            "/http-bind?room=r",
+            "/xmpp-websocket?room=r",
+            "/conference-request/v1?room=r",
+            "/_api/room-info?room=r",
+            "/about/health",
+            "/_unlock?room=r",
+            "/etherpad/x.js",
+        ] {
+            for _ in 0..2 {
+                let (head, _) = house.get(target).await;
+                assert!(!head.contains("cache-status"), "{target}: {head}");
+            }
+        }
+        house.rig.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_websockets_handshake_is_rewritten_as_a_request_is() {
     let house = House::new(false, false).await;
     for (target, path) in [
