@@ -42,6 +42,8 @@ async fn the_service_stays_available() {
     let served = probe.end().await;
     println!("{} answers, the slowest after {slowest:?}; {} KiB more", served.answers, grown >> 10);
     assert!(served.failures.is_empty() && served.answers >= 1, "{served:?}");
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
-    assert!(grown < 256 << 20, "{grown} bytes");
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    // A reader that takes nothing holds half a MiB, which is what Pingora reads ahead of it; the others hold little.
+    let each: u64 = connections.parse().unwrap();
+    assert!(grown < each << 20, "{grown} bytes for {each} connections of each kind");
 }
