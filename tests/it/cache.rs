@@ -278,8 +278,15 @@ async fn what_was_fetched_once_is_given_again() {
     house.node.says("/past/x", Script::new(HOUR, "x"));
     assert_eq!(house.fates("/past/x", 2).await, ["none", "none"]);
     assert_eq!(house.node.asked("/past/x"), 2);
-    let status = house.rig.edge.cache();
-    assert_eq!((status.hits, status.requests), (5, 10));
+    until("all are counted", || house.rig.edge.cache().requests == 10).await;
+    assert_eq!(house.rig.edge.cache().hits, 5);
+    // A client of HTTP/1.0 gets what came in chunks with its length, and from a node until the connection ends.
+    for (target, length) in [("/plain/true?v=1", Some("12")), ("/plain/old", None)] {
+        house.node.says("/plain/old", Script { chunked: true, ..Script::new(HOUR, "hello, cache") });
+        let old = house.rig.raw(format!("GET {target} HTTP/1.0\r\nHost: a.test\r\n\r\n").as_bytes()).await;
+        let old = split(old.into_bytes());
+        assert_eq!((field(&old, "content-length"), &old.1[..]), (length, &b"hello, cache"[..]), "{}", old.0);
+    }
     house.rig.end().await;
 }
 
@@ -460,6 +467,39 @@ async fn a_hundred_clients_at_once_are_one_request() {
         assert_eq!(fates.get("fwd=uri-miss; stored"), Some(&1), "{fates:?}");
         assert_eq!(house.node.asked(&target), 1, "{fates:?}");
     }
+    house.rig.end().await;
+}
+
+#[tokio::test]
+async fn those_who_waited_in_vain_go_by_themselves() {
+    let house = House::new().await;
+    let edge = house.rig.edge.local_addr("http").unwrap();
+    let all = async |target: &str, gate: &Semaphore| {
+        let mut clients = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let target = target.to_owned();
+            clients.spawn(async move { ask(edge, "GET", "a.test", &target, "").await });
+        }
+        until("the node is asked", || house.node.asked(target) == 1).await;
+        gate.add_permits(100);
+        soon("all are answered", clients.join_all()).await
+    };
+    // It is not kept: each gets its own.
+    let gate = Arc::new(Semaphore::new(0));
+    let script = Script { gate: Some(gate.clone()), ..Script::new("Cache-Control: private\r\n", "") };
+    house.node.says("/plain/mine", script);
+    let answers = all("/plain/mine", &gate).await;
+    assert!(answers.iter().all(|answer| status(answer) == "200" && fate(answer).starts_with("fwd=uri-miss")));
+    assert_eq!(house.node.asked("/plain/mine"), 20);
+    // It breaks off before its end: the first learns it by its body, those that waited for all of it get their own.
+    let gate = Arc::new(Semaphore::new(0));
+    let script =
+        Script { chunked: true, cut: true, gate: Some(gate.clone()), ..Script::new(HOUR, "0123456789") };
+    house.node.says("/plain/cut", script);
+    let answers = all("/plain/cut", &gate).await;
+    assert!(answers.iter().all(|answer| answer.1.len() < 10), "nobody takes it for whole");
+    assert!(house.node.asked("/plain/cut") > 1);
+    assert_eq!(house.rig.edge.cache().objects, 0);
     house.rig.end().await;
 }
 

@@ -373,3 +373,143 @@ impl Drop for Follow {
         self.flight.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::StatusCode;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::object::{Body, End, head_bytes};
+    use super::*;
+    use crate::clock;
+    use crate::config::settings::CacheRule;
+    use crate::telemetry::metrics::Metrics;
+
+    const BOUND: u64 = 200_000;
+
+    fn cache() -> Arc<Cache> {
+        let cache = Cache::new(Metrics::new().edge.cache);
+        cache.memory_max.store(BOUND, Ordering::Relaxed);
+        cache.object_max.store(BOUND / 4, Ordering::Relaxed);
+        Arc::new(cache)
+    }
+
+    fn flown(n: u64) -> Flown {
+        Flown { url: format!("https://a/{}/{n}", n % 3).into(), way: 0, encodings: String::new() }
+    }
+
+    /// What a fetch makes of an answer of so many bytes; `None`: there is no room.
+    fn object(cache: &Cache, flown: &Flown, bytes: u64) -> Option<Arc<Object>> {
+        let now = clock::now();
+        let times = fresh::Times { asked: now, answered: now, wall: Duration::ZERO };
+        let rule = CacheRule { fresh_for: Some(Duration::from_secs(60)), ..CacheRule::default() };
+        let headers = HeaderMap::new();
+        let terms = fresh::judge(StatusCode::OK, &headers, &rule, times).unwrap();
+        let body = Arc::new(Body::new(Some(bytes), cache.take(bytes)?));
+        let held = cache.take(head_bytes(&flown.url, &headers, &Vec::new()))?;
+        body.push(Bytes::from(vec![0; usize::try_from(bytes).unwrap()]), None);
+        body.end(End::Whole);
+        Some(Arc::new(Object { status: StatusCode::OK, headers, terms, varied: Vec::new(), body, held }))
+    }
+
+    /// Fetches, reads, purges and reloads at random: never more than the bound, and nothing left behind.
+    #[test]
+    fn a_simulation_never_holds_more_than_the_bound_and_gives_all_back() {
+        let seed = std::env::var("ROOMGATE_SEED").ok().and_then(|seed| seed.parse().ok());
+        for seed in seed.map_or(0..10, |seed: u64| seed..seed + 1) {
+            eprintln!("ROOMGATE_SEED={seed}");
+            let mut rng = StdRng::seed_from_u64(seed);
+            let cache = cache();
+            // Objects that slow clients still read.
+            let mut read: Vec<Arc<Object>> = Vec::new();
+            let (mut refused, mut kept) = (0, 0);
+            for _ in 0..3000 {
+                let flown = flown(rng.random_range(0..12));
+                match rng.random_range(0..100) {
+                    0..60 => {
+                        let Join::Lead(lead) = cache.join(&flown) else {
+                            panic!("seed {seed}: nobody else fetches")
+                        };
+                        match object(&cache, &flown, rng.random_range(0..BOUND / 4)) {
+                            None => refused += 1,
+                            Some(object) if rng.random() => {
+                                assert!(cache.put(&lead, &object).is_some());
+                                kept += 1;
+                                lead.land(Landed::Kept(object));
+                            }
+                            // Broken off: the duty is dropped without a word.
+                            Some(_) => {}
+                        }
+                    }
+                    60..90 => read.extend(cache.find(&flown.url, 0, &HeaderMap::new())),
+                    90..93 if !read.is_empty() => drop(read.swap_remove(rng.random_range(0..read.len()))),
+                    93..96 => drop(cache.purge(&flown.url)),
+                    96 => drop(cache.purge_below("https://a/1/")),
+                    _ => {}
+                }
+                read.truncate(12);
+                let status = cache.status();
+                assert!(status.bytes <= BOUND, "seed {seed}: {status:?}");
+                let state = cache.state();
+                assert!(state.table.bytes() <= status.bytes && state.flights.is_empty(), "seed {seed}");
+            }
+            assert!(refused > 0 && kept > 100, "seed {seed}: {refused} refused, {kept} kept");
+            cache.purge_below("");
+            assert_eq!(cache.status().objects, 0);
+            read.clear();
+            assert_eq!(cache.memory.held(), 0, "seed {seed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_fetches_others_wait_and_a_purge_reaches_what_is_on_its_way() {
+        let cache = cache();
+        let flown = flown(1);
+        let wait = Duration::from_secs(5);
+        let lead = |cache: &Arc<Cache>| match cache.join(&flown) {
+            Join::Lead(lead) => lead,
+            Join::Follow(_) | Join::Alone => panic!("nobody fetches"),
+        };
+        let follow = |cache: &Arc<Cache>| match cache.join(&flown) {
+            Join::Follow(follow) => Some(follow),
+            Join::Lead(_) | Join::Alone => None,
+        };
+        // Dropped without a word.
+        let (first, second) = (lead(&cache), follow(&cache).unwrap());
+        drop(first);
+        assert!(matches!(second.wait(wait).await, Some(Landed::Failed)));
+        // Purged: what comes is not kept, and new requests neither wait for it nor fetch in its place.
+        let (first, second) = (lead(&cache), follow(&cache).unwrap());
+        cache.purge_below("https://a/");
+        assert!(matches!(cache.join(&flown), Join::Alone));
+        let object = object(&cache, &flown, 10).unwrap();
+        assert!(cache.put(&first, &object).is_none());
+        first.land(Landed::Passed);
+        assert!(matches!(second.wait(wait).await, Some(Landed::Passed)));
+        // So many may wait, and so many fetches be waited for.
+        let first = lead(&cache);
+        let waiting: Vec<Follow> = std::iter::from_fn(|| follow(&cache)).take(WAITING_MAX + 1).collect();
+        assert_eq!(waiting.len(), WAITING_MAX);
+        drop((first, waiting));
+        let leads: Vec<Lead> = (0..FLIGHTS_MAX as u64)
+            .map(|n| match cache.join(&self::flown(n)) {
+                Join::Lead(lead) => lead,
+                Join::Follow(_) | Join::Alone => panic!("{n}"),
+            })
+            .collect();
+        assert!(matches!(cache.join(&self::flown(FLIGHTS_MAX as u64)), Join::Alone));
+        drop(leads);
+        assert!(cache.state().flights.is_empty());
+        // What is known not to be kept, for a minute and in bounded number.
+        let now = clock::now();
+        for n in 0..PASSED_MAX as u64 + 10 {
+            cache.pass(&self::flown(n), Not::Unsaid, now);
+        }
+        assert_eq!(cache.state().passed.len(), PASSED_MAX);
+        assert!(cache.is_passed(&flown, now) && !cache.is_passed(&flown, now + PASSED_FOR));
+        cache.pass(&self::flown(u64::MAX), Not::Unsaid, now + PASSED_FOR);
+        assert_eq!(cache.state().passed.len(), 1, "the old ones make room");
+    }
+}
