@@ -6,7 +6,7 @@
 mod jitsi;
 pub mod key;
 mod table;
-mod token;
+pub mod token;
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicUsize, Ordering};

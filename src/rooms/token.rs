@@ -15,11 +15,15 @@ use crate::config::settings::MemberPath;
 /// Finds the claim of a request's token: that of `Authorization: Bearer` (RFC 6750 section 2.1), else of the query
 /// parameter `access_token` (section 2.3).
 pub(super) fn claim(request: &RequestView<'_>, members: &MemberPath) -> Option<String> {
-    let token = match (request.header)("authorization").and_then(bearer) {
-        Some(token) => Cow::Borrowed(token),
-        None => percent_decode_str(raw_parameter(request, "access_token")?).decode_utf8().ok()?,
-    };
-    members.find(&payload(&token)?)
+    members.find(&payload(&of(request)?)?)
+}
+
+/// Finds the token of a request.
+pub fn of<'a>(request: &RequestView<'a>) -> Option<Cow<'a, str>> {
+    match (request.header)("authorization").and_then(bearer) {
+        Some(token) => Some(Cow::Borrowed(token)),
+        None => percent_decode_str(raw_parameter(request, "access_token")?).decode_utf8().ok(),
+    }
 }
 
 /// The scheme's name is case-insensitive (RFC 9110 section 11.1).

@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::config::settings::Auth;
+use crate::config::settings::{Auth, Secret};
 use crate::rooms::RoomKey;
 
 /// Why somebody may not join. The display is what the client is told.
@@ -58,6 +58,27 @@ pub fn authorise(
         Auth::Jwt(secret) => secret.expose().trim_ascii_end(),
     };
     let token = bearer.or(query_token).map(str::trim).filter(|t| !t.is_empty()).ok_or(AuthError::Missing)?;
+    let claims: Claims = claims(secret, token)?;
+    judge(claims.exp, claims.nbf, wall)?;
+    if claims.room == "*" || RoomKey::new(&claims.room).is_ok_and(|claimed| claimed == *room) {
+        Ok(())
+    } else {
+        Err(AuthError::Room)
+    }
+}
+
+/// Says whether a token is signed with a secret (HS256) and stands in its time, whatever it is for. `wall` is the time since
+/// the Unix epoch.
+///
+/// # Errors
+///
+/// Why not.
+pub fn verify(secret: &Secret, token: &str, wall: Duration) -> Result<(), AuthError> {
+    let claims: Times = claims(secret.expose().trim_ascii_end(), token)?;
+    judge(claims.exp, claims.nbf, wall)
+}
+
+fn claims<C: serde::de::DeserializeOwned + Clone>(secret: &[u8], token: &str) -> Result<C, AuthError> {
     // An empty secret would let everybody sign.
     if token.len() > TOKEN_BYTES_MAX || secret.is_empty() {
         return Err(AuthError::Invalid);
@@ -67,24 +88,28 @@ pub fn authorise(
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.validate_aud = false;
-    let claims = decode::<Claims>(token, &DecodingKey::from_secret(secret), &validation)
-        .map_err(|_| AuthError::Invalid)?
-        .claims;
-    let wall = wall.as_secs_f64();
-    if claims.exp <= wall {
-        return Err(AuthError::Expired);
-    }
-    if claims.nbf.is_some_and(|nbf| nbf > wall + LEEWAY_SECONDS) {
-        return Err(AuthError::Invalid);
-    }
-    if claims.room == "*" || RoomKey::new(&claims.room).is_ok_and(|claimed| claimed == *room) {
-        Ok(())
-    } else {
-        Err(AuthError::Room)
-    }
+    let decoded = decode::<C>(token, &DecodingKey::from_secret(secret), &validation);
+    Ok(decoded.map_err(|_| AuthError::Invalid)?.claims)
 }
 
-#[derive(Deserialize)]
+fn judge(exp: f64, nbf: Option<f64>, wall: Duration) -> Result<(), AuthError> {
+    let wall = wall.as_secs_f64();
+    if exp <= wall {
+        return Err(AuthError::Expired);
+    }
+    if nbf.is_some_and(|nbf| nbf > wall + LEEWAY_SECONDS) {
+        return Err(AuthError::Invalid);
+    }
+    Ok(())
+}
+
+#[derive(Clone, Deserialize)]
+struct Times {
+    exp: f64,
+    nbf: Option<f64>,
+}
+
+#[derive(Clone, Deserialize)]
 struct Claims {
     room: String,
     // RFC 7519 section 2: NumericDate may have a fraction.
@@ -133,6 +158,23 @@ mod tests {
             let token = token(Algorithm::HS256, "secret", &claims);
             assert_eq!(authorise(&jwt("secret\n"), &room, Some(&token), None, NOW), expected, "{claims}");
         }
+    }
+
+    #[test]
+    fn a_token_for_anything_stands_in_its_time() {
+        let secret = Secret::new("file:test", b"secret\n".to_vec());
+        let now = NOW.as_secs();
+        for (algorithm, key, claims, expected) in [
+            (Algorithm::HS256, "secret", json!({"video": {"room": "a"}, "exp": now + 1}), Ok(())),
+            (Algorithm::HS256, "secret", json!({"exp": now}), Err(AuthError::Expired)),
+            (Algorithm::HS256, "secret", json!({"exp": now + 9, "nbf": now + 31}), Err(AuthError::Invalid)),
+            (Algorithm::HS256, "secret", json!({"video": {}}), Err(AuthError::Invalid)),
+            (Algorithm::HS256, "other", json!({"exp": now + 1}), Err(AuthError::Invalid)),
+            (Algorithm::HS512, "secret", json!({"exp": now + 1}), Err(AuthError::Invalid)),
+        ] {
+            assert_eq!(verify(&secret, &token(algorithm, key, &claims), NOW), expected, "{claims}");
+        }
+        assert_eq!(verify(&secret, "e30.e30.", NOW), Err(AuthError::Invalid));
     }
 
     #[test]

@@ -154,3 +154,49 @@ async fn livekit() {
     ];
     holds("livekit", &["livekit"], &rows).await;
 }
+
+#[tokio::test]
+async fn tokens_are_verified_where_a_site_says_so() {
+    let node = TestNode::start("livekit").await;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "a secret of at least thirty-two bytes";
+    std::fs::write(folder.path().join("secret"), secret).unwrap();
+    let text = format!(
+        "version: 1\nlisteners: {{ http: {{ bind: [\"127.0.0.1:0\"] }} }}\n\
+         sites: {{ plain.test: {{ app: livekit, pool: p, verify_tokens: \"file:secret\" }} }}\n\
+         pools: {{ p: {{ nodes: {{ n1: \"http://{}\" }} }} }}\nadmin: {{ bind: [] }}\n",
+        node.addr
+    );
+    let loaded = config::load_str("f.yaml", &text, folder.path(), None);
+    let rig = Rig::start_with(loaded.unwrap_or_else(|faults| panic!("{faults}")).settings, |_, _| None);
+    let now = roomgate::clock::wall().as_secs();
+    let token = |key: &str, exp: u64| {
+        let claims = serde_json::json!({ "video": { "room": "Blue" }, "exp": exp });
+        let key = jsonwebtoken::EncodingKey::from_secret(key.as_bytes());
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    };
+    let good = token(secret, now + 600);
+    for (request, expected) in [
+        (format!("GET /rtc/validate?access_token={good} HTTP/1.1\r\nHost: plain.test\r\n\r\n"), 200),
+        (format!("GET /rtc HTTP/1.1\r\nHost: plain.test\r\nAuthorization: Bearer {good}\r\n\r\n"), 200),
+        ("GET /rtc HTTP/1.1\r\nHost: plain.test\r\n\r\n".to_owned(), 401),
+        (format!("GET /rtc?access_token={} HTTP/1.1\r\n{HANDSHAKE}", token("another", now + 600)), 401),
+        (format!("GET /rtc?access_token={} HTTP/1.1\r\n{HANDSHAKE}", token(secret, now - 1)), 401),
+        ("OPTIONS /twirp/x HTTP/1.1\r\nHost: plain.test\r\n\r\n".to_owned(), 200),
+        // What is about no room needs no token.
+        ("GET / HTTP/1.1\r\nHost: plain.test\r\n\r\n".to_owned(), 200),
+    ] {
+        let before = node.seen().len();
+        let mut stream = rig.plain().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (answer, _) = soon("an answer", read_answer(&mut stream)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{request:.60}: {answer:.200}");
+        assert_eq!(node.seen().len() - before, usize::from(expected == 200), "{request:.60}");
+        assert_eq!(
+            answer.to_lowercase().contains("www-authenticate: bearer"),
+            expected == 401,
+            "{answer:.300}"
+        );
+    }
+    rig.end().await;
+}

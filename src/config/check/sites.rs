@@ -12,7 +12,7 @@ use crate::config::presets;
 use crate::config::read::{At, Given};
 use crate::config::secrets;
 use crate::config::settings::{
-    App, Auth, Name, PathRule, RoomRule, Secret, SiteSettings, SiteTable, SiteTimeouts,
+    App, Auth, Name, PathRule, RoomRule, RouteSettings, Secret, SiteSettings, SiteTable, SiteTimeouts,
 };
 use crate::config::values::{AppWord, PathWord, PoolRef, RoomWord, show_size};
 
@@ -55,6 +55,10 @@ impl<'a> Check<'a> {
         let client_certificate = self.client_certificate(&path, &site.client_certificate);
         let limits = self.site_limits(&path, site);
         let networks = self.network_rules(&path, site);
+        let token_secret = match site.verify_tokens.full() {
+            Some((_, reference)) => self.secret(reference, &format!("{path}.verify_tokens"), jwt_rule),
+            None => None,
+        };
         let pool = site.pool.get()?.0.clone();
         let base = Base {
             pool: (preset != Some(AppWord::Conference)).then(|| pool.clone()),
@@ -83,6 +87,14 @@ impl<'a> Check<'a> {
         };
         let routes = self.routes(at, &path, site, preset_site, &base);
         let rest = Arc::new(base.rest(&pool));
+        let by_token =
+            |route: &RouteSettings| route.room.iter().any(|rule| matches!(rule, RoomRule::Claim(_)));
+        if let (Some((key_at, _)), false) =
+            (site.verify_tokens.full(), routes.iter().chain([&rest]).any(|route| by_token(route)))
+        {
+            let message = format!("{path}: `verify_tokens`, and no room is named by a token");
+            self.fault(key_at, message, "remove it, or add the rule `jwt` to `room`: `{ jwt: video.room }`");
+        }
         Some(SiteSettings {
             name: name.clone(),
             pool,
@@ -96,6 +108,7 @@ impl<'a> Check<'a> {
             client_certificate,
             limits,
             networks,
+            token_secret,
             access_log: site.access_log.value.0,
         })
     }

@@ -23,6 +23,7 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
         client_certificate,
         limits,
         networks,
+        token_secret,
         access_log,
     } = settings;
     let RouteSettings { room, timeouts, .. } = &**rest;
@@ -73,6 +74,9 @@ pub(super) fn site(settings: &SiteSettings, base: &Path) -> Map {
     map.put("limits", all);
     put_networks(&mut map, "allow", &networks.allow);
     put_networks(&mut map, "deny", &networks.deny);
+    if let Some(secret) = token_secret {
+        map.put("verify_tokens", secret.reference());
+    }
     map.put("access_log", *access_log);
     map
 }

@@ -54,6 +54,9 @@ record! {
         allow: List<Network>, optional, live;
         /// These networks get 403, also if they are allowed.
         deny: List<Network>, optional, live;
+        /// Requests whose room is named by a token (`jwt`) must have one that is signed with this secret (HS256) and has not
+        /// expired; others get 401. At least 32 bytes.
+        verify_tokens: SecretRef, optional, live;
         /// Whether its requests are in the access log, if there is one.
         access_log: Flag, default(Flag(true)), live;
     }

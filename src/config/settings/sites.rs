@@ -75,6 +75,8 @@ pub struct SiteSettings {
     pub limits: RequestLimits,
     /// Who may ask at all.
     pub networks: NetworkRules,
+    /// What tokens that name rooms must be signed with (HS256); `None`: they are not verified here.
+    pub token_secret: Option<Secret>,
     /// Whether its requests are in the access log, if there is one.
     pub access_log: bool,
 }

@@ -47,6 +47,16 @@ pub(super) const ROUTES: &[Case] = &[
         faults: &["17:32: cache.object: 2MiB is more than a quarter of cache.memory (4MiB); more memory, or a smaller object"],
     },
     Case {
+        name: "tokens that name nothing are verified, with a secret that is none",
+        edits: &[("{ path: last } ]", "{ path: last } ], verify_tokens: \"env:ROOMGATE_NO_SUCH\""), ("auth: open", "auth: open, verify_tokens: \"file:jwt.secret\"")],
+        edge: None,
+        faults: &[
+            "8:80: sites.\"api.example.com\": `verify_tokens`, and no room is named by a token; remove it, or add the rule `jwt` to `room`: `{ jwt: video.room }`",
+            "8:95: sites.\"api.example.com\".verify_tokens: the environment has no ROOMGATE_NO_SUCH; set ROOMGATE_NO_SUCH, or use `file:`",
+            "9:67: sites.\"*\": `verify_tokens`, and no room is named by a token; remove it, or add the rule `jwt` to `room`: `{ jwt: video.room }`",
+        ],
+    },
+    Case {
         name: "two kinds of paths in one route",
         edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, prefix: /b, pool: shards } ]")],
         edge: None,
