@@ -92,21 +92,22 @@ impl Shared {
 
     /// Returns the PROXY header that tells a node who the client of a request is, if its pool wants that.
     pub(super) fn announcement(&self, node: &Node, ctx: &Request, session: &Session) -> Option<Vec<u8>> {
-        self.announcement_to(node, ctx, destination_of(session))
+        self.announcement_to(node, ctx, || destination_of(session))
     }
 
-    /// The same, for a session that is lent elsewhere.
+    /// The same, for a session that is lent elsewhere. The destination is asked for only if it is needed: it is a system
+    /// call.
     pub(super) fn announcement_to(
         &self,
         node: &Node,
         ctx: &Request,
-        destination: Option<SocketAddr>,
+        destination: impl FnOnce() -> Option<SocketAddr>,
     ) -> Option<Vec<u8>> {
         let pool = self.parts.pools.get(&node.pool)?;
         pool.settings.proxy_protocol.then(|| {
             let source = ctx.peer();
             let proxied = ctx.conn.as_ref().and_then(|conn| conn.proxied.as_ref()?.destination);
-            encode_v2(&Addresses { source, destination: proxied.or(destination).unwrap_or(source) })
+            encode_v2(&Addresses { source, destination: proxied.or_else(destination).unwrap_or(source) })
         })
     }
 

@@ -183,7 +183,7 @@ impl Phases {
             ctx.tries += 1;
             let dialled = async {
                 let addresses = self.shared.addresses(&node, ctx.service()).await?;
-                let announcement = self.shared.announcement_to(&node, ctx, destination);
+                let announcement = self.shared.announcement_to(&node, ctx, || destination);
                 self.shared.connect(&node, ctx.service(), &addresses, announcement.as_deref(), connect).await
             };
             match dialled.await {
