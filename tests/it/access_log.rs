@@ -60,6 +60,7 @@ async fn a_json_line_tells_who_what_where_and_how_long_and_no_token() {
         ("client", "127.0.0.1"),
         ("listener", "https"),
         ("site", JITSI),
+        ("route", "conference-request"),
         ("host", JITSI),
         ("room", "standup"),
         ("pool", "shards"),

@@ -32,6 +32,10 @@ pub(crate) struct Record<'a> {
     pub(crate) room: Option<&'a str>,
     pub(crate) pool: Option<&'a str>,
     pub(crate) node: Option<&'a str>,
+    /// Where the node stands, if its pool says so.
+    pub(crate) region: Option<&'a str>,
+    /// What the site did with it.
+    pub(crate) route: Option<&'a str>,
     pub(crate) method: &'a str,
     pub(crate) target: &'a [u8],
     pub(crate) http: &'a str,
@@ -144,9 +148,14 @@ fn json(record: &Record<'_>, target: &[u8], referer: Option<&[u8]>) -> String {
     );
     text(&mut line, "client", record.client);
     text(&mut line, "listener", record.listener);
-    for (name, value) in
-        [("site", record.site), ("room", record.room), ("pool", record.pool), ("node", record.node)]
-    {
+    for (name, value) in [
+        ("site", record.site),
+        ("route", record.route),
+        ("room", record.room),
+        ("pool", record.pool),
+        ("node", record.node),
+        ("region", record.region),
+    ] {
         if let Some(value) = value {
             text(&mut line, name, value);
         }
@@ -311,6 +320,8 @@ mod tests {
             room: Some("standup"),
             pool: Some("shards"),
             node: Some("s1"),
+            region: Some("eu"),
+            route: Some("websocket"),
             method: "GET",
             target: b"/xmpp-websocket?room=standup&token=abc",
             http: "HTTP/1.1",
@@ -338,7 +349,7 @@ mod tests {
             line,
             concat!(
                 r#"{"time":"2026-11-27T11:43:03.042Z","client":"203.0.113.7","listener":"https","site":"meet.example.com","#,
-                r#""room":"standup","pool":"shards","node":"s1","host":"meet.example.com","method":"GET","#,
+                r#""route":"websocket","room":"standup","pool":"shards","node":"s1","region":"eu","host":"meet.example.com","method":"GET","#,
                 r#""target":"/xmpp-websocket?room=standup&token=[redacted]","http":"HTTP/1.1","status":101,"#,
                 r#""referer":"https://meet.example.com/standup?jwt=[redacted]","user_agent":"Firefox \"1\"","#,
                 r#""request_id":"0123","tls":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","resumed":true,"head_ms":1.234,"cache":"miss","#,

@@ -102,6 +102,7 @@ impl AccessLog {
     fn line(&self, log: &AccessLogSettings, request: &RequestHeader, ctx: &Request) -> Line {
         let field = |name| request.headers.get(name).map(http::HeaderValue::as_bytes);
         let listener = ctx.conn.as_ref().map(|conn| conn.listener.name()).unwrap_or_default();
+        let region = ctx.node.as_ref().and_then(|node| node.region());
         let record = Record {
             // When it began, by the clock on the wall.
             at: clock::wall().saturating_sub(clock::now().duration_since(ctx.started)),
@@ -112,6 +113,8 @@ impl AccessLog {
             room: ctx.room.as_ref().map(|room| room.key.as_str()),
             pool: ctx.node.as_ref().map(|node| &*node.pool),
             node: ctx.node.as_ref().map(|node| &*node.name),
+            region: region.as_deref(),
+            route: ctx.matched.as_ref().map(|matched| &*matched.route.name),
             method: request.method.as_str(),
             target: request.raw_path(),
             http: version(request.version),
