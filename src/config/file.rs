@@ -17,7 +17,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 pub(super) use access_log::AccessLogFile;
 pub(super) use cache::{CacheFile, RouteCacheFile};
-pub(super) use limits::{BanRuleFile, LimitsFile, NewRoomRatesFile, RequestRatesFile, RoomConnectionsFile};
+pub(super) use limits::{
+    BanRuleFile, LimitsFile, NewRoomRatesFile, RequestRatesFile, RoomConnectionsFile, RouteLimitsFile,
+};
 pub(super) use listeners::{CertificateFile, ListenerFile, TicketsFile, TlsFile};
 pub(super) use pools::{CheckFile, HttpProbe, NodeFile, NodeMap, NodeTlsFile, PoolFile, ServiceProbe};
 pub(super) use routes::{BodyFile, FilesFile, HeaderEditsFile, RespondFile, RouteFile, RouteTimeoutsFile};

@@ -105,6 +105,32 @@ async fn requests_beyond_the_rate_are_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_route_has_rates_of_its_own_and_the_file_changes_the_presets() {
+    for (more, least, most) in [
+        // The preset's: a hundred at once, then five a second.
+        ("", 100, 140),
+        ("routes: [ { name: conference-request, limits: { requests: { burst: 7 } } } ]", 7, 30),
+    ] {
+        let (roomgate, client, _backends) = start("", more).await;
+        let mut h2 = client.h2(JITSI).await.unwrap();
+        let mut passed = 0;
+        let refused = loop {
+            let answer = h2.get("/conference-request/v1?room=a").await.unwrap();
+            if answer.status != 200 {
+                break answer;
+            }
+            passed += 1;
+            assert!(passed <= most, "{more}: no refusal");
+        };
+        assert!(passed >= least, "{more}: {passed}");
+        assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "1"), "{more}");
+        // Other routes, and what counts for all, are as they were.
+        assert_eq!(h2.get("/http-bind?room=a").await.unwrap().status, 200);
+        assert_eq!(limited(&roomgate, "requests_per_ip", "refused").await, 1.0);
+    }
+}
+
+#[tokio::test]
 async fn known_rooms_stay_reachable_when_new_ones_are_refused() {
     let limits = "limits: { new_rooms: { per_ip: \"1/h\", burst: 3 } }";
     let (roomgate, client, _backends) = start("", limits).await;

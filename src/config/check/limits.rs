@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 
 use super::Check;
-use crate::config::file::{BanRuleFile, NewRoomRatesFile, RequestRatesFile, RoomConnectionsFile, SiteFile};
+use crate::config::file::{
+    BanRuleFile, NewRoomRatesFile, RequestRatesFile, RoomConnectionsFile, RouteLimitsFile, SiteFile,
+};
 use crate::config::read::{Given, List};
 use crate::config::settings::{BanRule, EdgeLimits, IpNet, Name, NetworkRules, Rate, RequestLimits};
 use crate::config::values::Count;
@@ -38,6 +40,26 @@ impl Check<'_> {
         settings
     }
 
+    /// Builds the limits of a route. `path` is that of their map.
+    pub(super) fn route_limits(&mut self, path: &str, limits: &RouteLimitsFile) -> RequestLimits {
+        let requests = self.request_rates(path, &limits.requests);
+        RequestLimits { exempt: networks(&limits.exempt), dry_run: limits.dry_run.value.0, ..requests }
+    }
+
+    /// Builds the rates of requests; the rest is off.
+    fn request_rates(&mut self, path: &str, requests: &RequestRatesFile) -> RequestLimits {
+        let path = format!("{path}.requests");
+        let mut rate = |key: &str, rate: &Given<RateText>, burst_key: &str, burst: &Burst| {
+            self.rate(&path, key, rate, burst_key, burst)
+        };
+        RequestLimits {
+            requests_per_ip: rate("per_ip", &requests.per_ip, "burst", &requests.burst),
+            requests_per_room: rate("per_room", &requests.per_room, "room_burst", &requests.room_burst),
+            requests_total: rate("total", &requests.total, "total_burst", &requests.total_burst),
+            ..RequestLimits::default()
+        }
+    }
+
     /// Builds the limits of whatever has these records. `path` is that of their map.
     pub(super) fn request_limits(
         &mut self,
@@ -46,30 +68,16 @@ impl Check<'_> {
         new_rooms: &NewRoomRatesFile,
         connections: &RoomConnectionsFile,
     ) -> RequestLimits {
-        let mut rate = |record: &str, key: &str, rate: &Given<RateText>, burst_key: &str, burst: &Burst| {
-            self.rate(&format!("{path}.{record}"), key, rate, burst_key, burst)
+        let requests = self.request_rates(path, requests);
+        let path = format!("{path}.new_rooms");
+        let mut rate = |key: &str, rate: &Given<RateText>, burst_key: &str, burst: &Burst| {
+            self.rate(&path, key, rate, burst_key, burst)
         };
         RequestLimits {
-            requests_per_ip: rate("requests", "per_ip", &requests.per_ip, "burst", &requests.burst),
-            requests_per_room: rate(
-                "requests",
-                "per_room",
-                &requests.per_room,
-                "room_burst",
-                &requests.room_burst,
-            ),
-            requests_total: rate("requests", "total", &requests.total, "total_burst", &requests.total_burst),
-            new_rooms_per_ip: rate("new_rooms", "per_ip", &new_rooms.per_ip, "burst", &new_rooms.burst),
-            new_rooms_total: rate(
-                "new_rooms",
-                "total",
-                &new_rooms.total,
-                "total_burst",
-                &new_rooms.total_burst,
-            ),
+            new_rooms_per_ip: rate("per_ip", &new_rooms.per_ip, "burst", &new_rooms.burst),
+            new_rooms_total: rate("total", &new_rooms.total, "total_burst", &new_rooms.total_burst),
             connections_per_room: connections.per_room.get().and_then(|count| NonZeroU32::new(count.0)),
-            exempt: Vec::new(),
-            dry_run: false,
+            ..requests
         }
     }
 

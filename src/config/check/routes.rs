@@ -17,7 +17,7 @@ use crate::config::read::{At, Given, List, Names};
 use crate::config::secrets;
 use crate::config::settings::{
     Action, CacheRule, ErrorPage, FilesSettings, HeaderEdits, Learn, Name, Part, PathMatch, Place, Prefer,
-    RoomRule, RouteSettings, SiteTimeouts, Template, Var, When,
+    RequestLimits, RoomRule, RouteSettings, SiteTimeouts, Template, Var, When,
 };
 use crate::config::values::routes::{HeaderNames, Statuses, TemplateText};
 use crate::config::values::{FilePath, PlaceWord, TokenName};
@@ -58,6 +58,7 @@ impl Base {
             compress: self.compress,
             cache: None,
             error_pages: self.error_pages.clone(),
+            limits: RequestLimits::default(),
             learn: None,
         }
     }
@@ -177,6 +178,15 @@ fn changed(mut route: RouteFile, by: &RouteFile) -> RouteFile {
     put(&mut route.query, &by.query);
     put(&mut route.subprotocol, &by.subprotocol);
     put(&mut route.learn, &by.learn);
+    let (to, from) = (&mut route.limits, &by.limits);
+    put(&mut to.requests.per_ip, &from.requests.per_ip);
+    put(&mut to.requests.burst, &from.requests.burst);
+    put(&mut to.requests.per_room, &from.requests.per_room);
+    put(&mut to.requests.room_burst, &from.requests.room_burst);
+    put(&mut to.requests.total, &from.requests.total);
+    put(&mut to.requests.total_burst, &from.requests.total_burst);
+    put(&mut to.exempt, &from.exempt);
+    put_default(&mut to.dry_run, &from.dry_run);
     put_default(&mut route.status, &by.status);
     put(&mut route.rewrite, &by.rewrite);
     put(&mut route.service_rewrite, &by.service_rewrite);
@@ -252,6 +262,7 @@ impl RouteCheck<'_, '_> {
             None => base.room.clone(),
         };
         let learn = self.learn(route);
+        let limits = self.check.route_limits(&format!("{}.limits", self.place), &route.limits);
         let error_pages = self.check.error_pages(&self.place, &route.error_pages, &base.error_pages);
         let place = match route.place.value {
             PlaceWord::Always => Place::Always,
@@ -277,6 +288,7 @@ impl RouteCheck<'_, '_> {
             cache,
             error_pages,
             retries: route.retries.get().map_or(base.retries, |n| u8::try_from(n.0).unwrap_or(u8::MAX)),
+            limits,
             learn,
         })
     }

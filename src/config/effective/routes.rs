@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_yaml::Value;
 
 use super::Map;
+use super::limits::put_request_limits;
 use super::sites::rule;
 use crate::config::settings::{
     Action, ErrorPage, FilesSettings, HeaderEdits, Learn, PathMatch, Place, QueryMatch, RouteSettings,
@@ -31,6 +32,7 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
         cache,
         error_pages,
         retries,
+        limits,
         learn,
     } = settings;
     let rest = &site.rest;
@@ -128,6 +130,11 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
     let own = error_pages.iter().filter(|(status, page)| rest.error_pages.get(status) != Some(page));
     put_error_pages(&mut map, own.map(|(status, page)| (*status, page)), base);
     map.put("retries", u32::from(*retries));
+    if !limits.is_off() {
+        let mut own = Map::default();
+        put_request_limits(&mut own, limits);
+        map.put("limits", own);
+    }
     if let Some(Learn { json, before }) = learn {
         let mut from = Map::default().with("json", json.as_str());
         if !before.is_empty() {

@@ -53,6 +53,18 @@ record! {
 }
 
 record! {
+    /// How many of a route's requests may come, beside the limits of its site. Off unless they are set.
+    RouteLimitsFile {
+        /// How many requests may come.
+        requests: RequestRatesFile, nested, inside;
+        /// Networks to which these rates do not apply.
+        exempt: List<Network>, optional, live;
+        /// true: what is beyond them is counted and let through.
+        dry_run: Flag, default(Flag(false)), live;
+    }
+}
+
+record! {
     /// How many rooms may open: requests that name a room without a place.
     NewRoomRatesFile {
         /// By one IPv4 address or IPv6 /64; beyond it 429.

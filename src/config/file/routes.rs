@@ -3,6 +3,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::cache::RouteCacheFile;
+use super::limits::RouteLimitsFile;
 use super::sites::RoomRuleFile;
 use super::word;
 use crate::config::read::{
@@ -76,6 +77,8 @@ record! {
         error_pages: Names<Statuses, FilePath>, optional, live;
         /// Further nodes that are tried when a connect failed, instead of the site's.
         retries: Count<0, 4>, optional, live;
+        /// How many of its requests may come.
+        limits: RouteLimitsFile, nested, inside;
         /// The answer names a room, which gets its place at the node that answered: later requests are to go there.
         learn: LearnFile, optional, inside;
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
-use super::{CacheRule, Name, RoomRule, SiteTimeouts, Template};
+use super::{CacheRule, Name, RequestLimits, RoomRule, SiteTimeouts, Template};
 
 /// One route of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct RouteSettings {
     pub error_pages: Arc<BTreeMap<u16, ErrorPage>>,
     /// Further nodes that are tried when a connect failed; what was sent is never sent again. Default 1.
     pub retries: u8,
+    /// Limits of its requests, beside those of the site. Rates only.
+    pub limits: RequestLimits,
     /// A name that the node gives in its answer, and that later requests go by.
     pub learn: Option<Learn>,
 }

@@ -272,6 +272,8 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("RouteFile", "methods", "[POST]"),
     ("RouteFile", "query", "to=there"),
     ("RouteFile", "subprotocol", "other-protocol"),
+    ("RouteLimitsFile", "exempt", "-"),
+    ("RouteLimitsFile", "dry_run", "true"),
     ("LearnFile", "json", "id"),
     ("LearnFile", "before", "room/"),
     ("RouteFile", "pool", "spare"),

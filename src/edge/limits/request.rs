@@ -40,7 +40,16 @@ impl Phases {
             return respond(session, ctx, StatusCode::FORBIDDEN, &[], "refused").await;
         }
         let websocket = asks(session.req_header()) == Asks::Yes;
-        match self.admitted(ctx, client, &site.name, &site.limits, websocket) {
+        let mut admitted = self.admitted(ctx, client, &site.name, &site.limits, websocket);
+        if let Some(route) = ctx.matched.as_ref().map(|matched| matched.route.clone())
+            && admitted.is_ok()
+            && !route.limits.is_off()
+        {
+            // No site has a space in its name. A route has rates and no seats.
+            let scope = format!("{} {}", site.name, route.name);
+            admitted = self.admitted(ctx, client, &scope, &route.limits, false);
+        }
+        match admitted {
             Ok(()) => Ok(false),
             Err(Refused { status, retry_after }) => {
                 let retry = retry_after.to_string();
