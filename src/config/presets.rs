@@ -15,6 +15,7 @@ pub(super) fn site_of(app: AppWord) -> Option<SiteFile> {
         AppWord::Jitsi => include_str!("presets/jitsi.yaml"),
         AppWord::Livekit => include_str!("presets/livekit.yaml"),
         AppWord::Janus => include_str!("presets/janus.yaml"),
+        AppWord::Galene => include_str!("presets/galene.yaml"),
         AppWord::Conference => return None,
     };
     let mut faults = Collector::default();
@@ -60,6 +61,7 @@ mod tests {
             (include_str!("../../conf/jitsi.yaml"), "meet.example.com", 15),
             (include_str!("../../conf/janus.yaml"), "janus.example.com", 5),
             (include_str!("../../conf/livekit.yaml"), "livekit.example.com", 4),
+            (include_str!("../../conf/galene.yaml"), "galene.example.com", 4),
         ] {
             let loaded = crate::config::load_str("f.yaml", text, dir.path(), None);
             let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));

@@ -311,6 +311,7 @@ words! {
         "conference" => Conference,
         "livekit" => Livekit,
         "janus" => Janus,
+        "galene" => Galene,
     }
 }
 words! {

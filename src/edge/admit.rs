@@ -34,6 +34,7 @@ impl Request {
     pub(super) fn values<'a>(&'a self, request: &'a RequestHeader) -> Values<'a> {
         Values {
             host: &self.host,
+            authority: std::str::from_utf8(headers::host_of(request)).unwrap_or_default(),
             path: request.uri.path(),
             query: request.uri.query().unwrap_or_default(),
             tls: self.is_tls(),

@@ -285,6 +285,7 @@ impl About<'_> {
     fn values<'v>(&'v self, room: Option<&'v RoomId>, node: Option<&'v Node>) -> Values<'v> {
         Values {
             host: self.host,
+            authority: self.authority,
             path: self.question.url.path(),
             query: self.question.url.query().unwrap_or_default(),
             tls: self.question.url.scheme() != "http",

@@ -22,6 +22,7 @@ mod front_door;
 mod h1;
 mod h2_guard;
 mod headers;
+mod json_edit;
 mod l4;
 mod learn;
 mod limits;

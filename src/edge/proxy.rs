@@ -30,6 +30,7 @@ use super::compress;
 use super::dial::{self, Dialer};
 use super::forwarded::Via;
 use super::headers::{self, Origin};
+use super::json_edit::JsonEdit;
 use super::learn::Learning;
 use super::limits;
 use super::peer::peer;
@@ -179,6 +180,8 @@ pub(super) struct Request {
     pub(super) taken: bool,
     /// The answer so far, if it may name a room.
     learning: Option<Box<Learning>>,
+    /// The answer, while it is held to be changed.
+    json_edit: Option<Box<JsonEdit>>,
 }
 
 impl Request {
@@ -209,6 +212,19 @@ impl Request {
 }
 
 impl Request {
+    /// Holds an answer whose route changes members of its JSON. One without a body stays as it is.
+    fn begin_json_edit(&mut self, request: &RequestHeader, response: &mut ResponseHeader) {
+        let Some(route) = self.matched.as_ref().map(|matched| matched.route.clone()) else { return };
+        if route.set_json.is_empty() || request.method == http::Method::HEAD {
+            return;
+        }
+        let values = self.values(request);
+        let members = route.set_json.iter();
+        let members =
+            members.map(|(name, text)| (name.to_string(), values.expand(text, Goes::Target))).collect();
+        self.json_edit = JsonEdit::begin(response, members).map(Box::new);
+    }
+
     /// Tells the node who the client is, where its site wants that.
     pub(super) fn identify(&self, request: &mut RequestHeader) -> pingora::Result<()> {
         let rule = self.site.as_ref().and_then(|site| site.client_certificate.as_ref());
@@ -327,6 +343,7 @@ impl ProxyHttp for Phases {
             cache: None,
             taken: false,
             learning: None,
+            json_edit: None,
         })
     }
 
@@ -441,6 +458,7 @@ impl ProxyHttp for Phases {
         if ctx.matched.as_ref().is_some_and(|matched| matched.route.learn.is_some()) {
             ctx.learning = Learning::begin(response).map(Box::new);
         }
+        ctx.begin_json_edit(session.req_header(), response);
         ctx.begin_error_page(session.req_header(), response)?;
         if let Some(told) = ctx.cache {
             response.append_header("Cache-Status", told.text())?;
@@ -468,6 +486,16 @@ impl ProxyHttp for Phases {
             // Before the last part leaves: the client may use the name as soon as it has it.
             if end_of_stream && let Some(learning) = ctx.learning.take() {
                 self.learn(ctx, &learning);
+            }
+        }
+        if let Some(edit) = &mut ctx.json_edit {
+            match edit.take(body.as_deref().unwrap_or_default()) {
+                Some(all) => {
+                    ctx.json_edit = None;
+                    *body = Some(all);
+                }
+                None if end_of_stream => *body = ctx.json_edit.take().map(|edit| edit.end()),
+                None => *body = None,
             }
         }
         // The page goes out with the first part of what the node says instead; the rest is dropped.
@@ -604,6 +632,10 @@ pub(super) fn for_node(from: &RequestHeader, to: &mut RequestHeader, ctx: &Reque
         to.set_raw_path(target.as_bytes())?;
     }
     headers::rewrite(to, &ctx.origin(from))?;
+    if ctx.matched.as_ref().is_some_and(|matched| !matched.route.set_json.is_empty()) {
+        // Only what is not encoded can be changed.
+        to.remove_header(&header::ACCEPT_ENCODING);
+    }
     ctx.identify(to)?;
     if let Some(matched) = ctx.matched.as_ref().filter(|matched| !matched.route.request_headers.is_empty()) {
         headers::edit(to, &matched.route.request_headers, &ctx.values(from));

@@ -136,6 +136,8 @@ fn has_parameter(query: Option<&str>, test: &QueryMatch) -> bool {
 pub struct Values<'a> {
     /// The host, without its port.
     pub host: &'a str,
+    /// The host as it was sent, with its port.
+    pub authority: &'a str,
     /// The path as it was sent.
     pub path: &'a str,
     /// The query as it was sent.
@@ -196,6 +198,8 @@ impl Values<'_> {
                 Part::Var(Var::Query) => (self.query, true),
                 Part::Var(Var::Host) => (self.host, true),
                 Part::Var(Var::Scheme) => (if self.tls { "https" } else { "http" }, true),
+                Part::Var(Var::WsScheme) => (if self.tls { "wss" } else { "ws" }, true),
+                Part::Var(Var::Authority) => (self.authority, true),
                 Part::Var(Var::Client) => return out.push_str(&self.client.to_string()),
                 Part::Var(Var::Room) => (self.room.unwrap_or_default(), false),
                 Part::Var(Var::RoomSuffix) => {
@@ -357,6 +361,7 @@ mod tests {
         let groups = [(Name::from("tenant"), "a b&c/<é>".to_owned())];
         let values = Values {
             host: "meet.example",
+            authority: "meet.example:8443",
             path: "/x%20y",
             query: "a=1&%62=x+%26&a=2",
             tls: true,
@@ -377,6 +382,11 @@ mod tests {
             ("{room_suffix},{region},{node_region},{node_release}", Goes::Text, "s1,eu,,7"),
             ("{arg_a},{arg_b},{arg_c}", Goes::Target, "1,x%20%26,"),
             ("{client} {route}", Goes::Header, "192.0.2.1 r"),
+            (
+                "{ws_scheme}://{authority}/ws?g={tenant}",
+                Goes::Target,
+                "wss://meet.example:8443/ws?g=a%20b%26c/%3C%C3%A9%3E",
+            ),
             ("{tenant}{missing}", Goes::Text, "a b&c/<é>"),
             ("<p>{tenant}", Goes::Html, "<p>a b&amp;c/&lt;é&gt;"),
         ] {

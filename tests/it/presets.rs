@@ -1,10 +1,10 @@
-//! The presets `janus` and `livekit`, path by path: which node gets what, and what becomes of the room. The same rows run
+//! The presets `janus`, `livekit` and `galene`, path by path: which node gets what, and what becomes of the room. The same rows run
 //! over the preset and over what it expands to. `jitsi` has a table of its own.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use roomgate::config;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::kit::edge_rig::{HANDSHAKE, Rig, TestNode, read_answer, soon};
 
@@ -198,5 +198,110 @@ async fn tokens_are_verified_where_a_site_says_so() {
             "{answer:.300}"
         );
     }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn galene() {
+    let with_path = |request: &str, headers: &str, path: &str, room| {
+        let (request, headers, node, _, room) = row(request, headers, "galene", room);
+        (request, headers, node, path.to_owned(), room)
+    };
+    let rows = [
+        row("GET /group/Blue/.status", "", "galene", Some("blue")),
+        row("GET /group/a/B/.status", "", "galene", Some("a/b")),
+        with_path("GET /ws?group=Blue", "websocket ", "/ws", Some("blue")),
+        with_path("GET /ws?group=a%2FB", "websocket ", "/ws", Some("a/b")),
+        with_path("GET /ws", "websocket ", "/ws", None),
+        row("POST /group/Blue/.whip", "Content-Length: 0\r\n", "galene", Some("blue")),
+        row("DELETE /group/Blue/.whip/abc", "", "galene", Some("blue")),
+        // A page gives its room no place.
+        row("GET /group/Blue/", "", "galene", None),
+        row("GET /public-groups.json", "", "galene", None),
+        row("GET /recordings/Blue/", "", "galene", None),
+        row("GET /galene-api/v0/.stats", "", "galene", None),
+        row("GET /", "", "galene", None),
+    ];
+    holds("galene", &["galene"], &rows).await;
+}
+
+/// Answers as Galene does: the status of a group says where its WebSocket is, everything else is the server's name.
+async fn galene_server(name: &'static str) -> TestNode {
+    TestNode::raw(name, move |mut stream| async move {
+        let mut received = Vec::new();
+        loop {
+            let Ok(byte) = stream.read_u8().await else { return };
+            received.push(byte);
+            if !received.ends_with(b"\r\n\r\n") {
+                continue;
+            }
+            let head = String::from_utf8(std::mem::take(&mut received)).unwrap();
+            let target = head.split(' ').nth(1).unwrap();
+            let (kind, body) = if target.ends_with("/.status") {
+                assert!(!head.to_lowercase().contains("accept-encoding"), "{head}");
+                let body = r#"{"name":"g","location":"https://inner/group/g/","endpoint":"wss://inner/ws","clientCount":3}"#;
+                ("application/json", body.to_owned())
+            } else {
+                ("text/plain", format!("{name} {target}"))
+            };
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nETag: \"1\"\r\n\r\n{body}"
+            );
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn galenes_clients_are_told_of_a_websocket_that_names_their_group() {
+    let nodes = [galene_server("g1").await, galene_server("g2").await];
+    let text = format!(
+        "version: 1\nlisteners: {{ http: {{ bind: [\"127.0.0.1:0\"] }} }}\n\
+         sites: {{ plain.test: {{ app: galene, pool: p }} }}\n\
+         pools: {{ p: {{ nodes: {{ g1: \"http://{}\", g2: \"http://{}\" }} }} }}\nadmin: {{ bind: [] }}\n",
+        nodes[0].addr, nodes[1].addr
+    );
+    let loaded = config::load_str("f.yaml", &text, std::path::Path::new("."), None);
+    let rig = Rig::start_with(loaded.unwrap_or_else(|faults| panic!("{faults}")).settings, |_, _| None);
+    let ask = async |request: String| {
+        let mut stream = rig.plain().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (head, body) = soon(&request, read_answer(&mut stream)).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{request}: {head}");
+        (head.to_lowercase(), String::from_utf8(body).unwrap())
+    };
+    let mut places = std::collections::BTreeMap::new();
+    for group in ["Blue", "blue", "red", "green", "a/b c", "yellow", "black"] {
+        let path = group.replace(' ', "%20");
+        let host = "Host: plain.test:8443\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
+        let answer = rig.raw(format!("GET /group/{path}/.status HTTP/1.1\r\n{host}").as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let head = head.to_lowercase();
+        assert!(head.starts_with("http/1.1 200 ") && head.contains("transfer-encoding: chunked"), "{head}");
+        assert!(!head.contains("etag") && !head.contains("content-length"), "{head}");
+        // Between the lines of its one chunk.
+        let json = &body[body.find('{').unwrap()..=body.rfind('}').unwrap()];
+        let status: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!((&status["name"], &status["clientCount"]), (&"g".into(), &3.into()));
+        let endpoint = status["endpoint"].as_str().unwrap();
+        let target = endpoint.strip_prefix("ws://plain.test:8443").unwrap_or_else(|| panic!("{endpoint}"));
+        // The node refuses the handshake with its name.
+        let (_, answer) = ask(format!("GET {target} HTTP/1.1\r\n{HANDSHAKE}")).await;
+        let (server, asked) = answer.split_once(' ').unwrap();
+        assert_eq!(asked, "/ws", "the group is for the edge alone");
+        let lives =
+            rig.rooms.list(20).into_iter().find(|room| room.key.as_str() == group.to_lowercase()).unwrap();
+        assert_eq!(&*lives.node, server, "{group}");
+        places.insert(group.to_lowercase(), server.to_owned());
+    }
+    assert_eq!(rig.rooms.len(), 6);
+    assert!(
+        places.values().any(|node| node == "g1") && places.values().any(|node| node == "g2"),
+        "{places:?}"
+    );
     rig.end().await;
 }

@@ -76,6 +76,11 @@ pub(super) fn rule(route: &RouteFile, wanted: &Wanted<'_>) -> Result<Option<Cach
         );
         return Err((at, message, "`place: never`, if these are files that have nothing to do with a room"));
     }
+    if !route.set_json.is_missing() {
+        let message =
+            format!("{}.cache: what is kept is what the node said, and `set_json` changes it", wanted.place);
+        return Err((at, message, "`cache: false`, or no `set_json`"));
+    }
     if !route.learn.is_missing() {
         let message = format!("{place}.cache: its answers name rooms, and one that is kept names an old one");
         return Err((at, message, "`cache: false`, or no `learn`"));

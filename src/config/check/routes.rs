@@ -59,6 +59,7 @@ impl Base {
             cache: None,
             error_pages: self.error_pages.clone(),
             limits: RequestLimits::default(),
+            set_json: Vec::new(),
             learn: None,
         }
     }
@@ -178,6 +179,7 @@ fn changed(mut route: RouteFile, by: &RouteFile) -> RouteFile {
     put(&mut route.query, &by.query);
     put(&mut route.subprotocol, &by.subprotocol);
     put(&mut route.learn, &by.learn);
+    put(&mut route.set_json, &by.set_json);
     let (to, from) = (&mut route.limits, &by.limits);
     put(&mut to.requests.per_ip, &from.requests.per_ip);
     put(&mut to.requests.burst, &from.requests.burst);
@@ -262,6 +264,7 @@ impl RouteCheck<'_, '_> {
             None => base.room.clone(),
         };
         let learn = self.learn(route);
+        let set_json = self.set_json(route);
         let limits = self.check.route_limits(&format!("{}.limits", self.place), &route.limits);
         let error_pages = self.check.error_pages(&self.place, &route.error_pages, &base.error_pages);
         let place = match route.place.value {
@@ -289,8 +292,24 @@ impl RouteCheck<'_, '_> {
             error_pages,
             retries: route.retries.get().map_or(base.retries, |n| u8::try_from(n.0).unwrap_or(u8::MAX)),
             limits,
+            set_json,
             learn,
         })
+    }
+
+    fn set_json(&mut self, route: &RouteFile) -> Vec<(Name, Template)> {
+        let Some((key_at, names)) = route.set_json.full() else { return Vec::new() };
+        let answers = [&route.redirect.is_missing(), &route.respond.is_missing(), &route.files.is_missing()];
+        if answers.iter().any(|missing| !**missing) {
+            let message = format!("{}.set_json: no node answers", self.place);
+            self.fault(key_at, message, "remove it: it is for routes that send requests to nodes");
+        }
+        let mut members = Vec::new();
+        for (_, name, template) in names.value.iter() {
+            let value = self.checked(&format!("set_json.{name}"), template, true);
+            members.extend(value.map(|value| (name.clone(), value)));
+        }
+        members
     }
 
     fn learn(&mut self, route: &RouteFile) -> Option<Learn> {

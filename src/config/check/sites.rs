@@ -46,7 +46,7 @@ impl<'a> Check<'a> {
         let auth = self.auth(at, &path, site, preset);
         let app = match preset {
             Some(AppWord::Conference) => App::Conference { auth: auth.unwrap_or(Auth::Open) },
-            None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit) => App::Nodes,
+            None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit | AppWord::Galene) => App::Nodes,
         };
         let preset_site = preset.and_then(presets::site_of);
         let preset_site = preset_site.as_ref();
@@ -128,16 +128,25 @@ impl<'a> Check<'a> {
         let (wrong, cure) = match (preset, Self::pool_kind(&file.value)) {
             (_, PoolKind::Unclear)
             | (Some(AppWord::Conference), PoolKind::Embedded)
-            | (None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit), PoolKind::Http) => return,
+            | (
+                None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit | AppWord::Galene),
+                PoolKind::Http,
+            ) => return,
             (Some(AppWord::Conference), PoolKind::Http | PoolKind::Tcp) => (
                 "`app: conference` needs a pool with `embedded`",
                 "name such a pool: `workers: { embedded: auto }`",
             ),
-            (None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit), PoolKind::Tcp) => (
+            (
+                None | Some(AppWord::Jitsi | AppWord::Janus | AppWord::Livekit | AppWord::Galene),
+                PoolKind::Tcp,
+            ) => (
                 "a site needs a pool with HTTP `nodes`",
                 "name such a pool; TCP nodes are for `tcp` of a listener",
             ),
-            (Some(app @ (AppWord::Jitsi | AppWord::Janus | AppWord::Livekit)), PoolKind::Embedded) => (
+            (
+                Some(app @ (AppWord::Jitsi | AppWord::Janus | AppWord::Livekit | AppWord::Galene)),
+                PoolKind::Embedded,
+            ) => (
                 &format!("`app: {}` needs a pool with HTTP `nodes`", app.as_str())[..],
                 "name such a pool; `app: conference` is for the embedded SFU",
             ),

@@ -33,6 +33,7 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
         error_pages,
         retries,
         limits,
+        set_json,
         learn,
     } = settings;
     let rest = &site.rest;
@@ -134,6 +135,11 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
         let mut own = Map::default();
         put_request_limits(&mut own, limits);
         map.put("limits", own);
+    }
+    if !set_json.is_empty() {
+        let mut members = Map::default();
+        set_json.iter().for_each(|(name, value)| members.put(name, value.as_str()));
+        map.put("set_json", members);
     }
     if let Some(Learn { json, before }) = learn {
         let mut from = Map::default().with("json", json.as_str());

@@ -77,6 +77,8 @@ record! {
         error_pages: Names<Statuses, FilePath>, optional, live;
         /// Further nodes that are tried when a connect failed, instead of the site's.
         retries: Count<0, 4>, optional, live;
+        /// Members of the JSON object of an answer, put in place of what the node says.
+        set_json: Names<Ident, TemplateText>, optional, live;
         /// How many of its requests may come.
         limits: RouteLimitsFile, nested, inside;
         /// The answer names a room, which gets its place at the node that answered: later requests are to go there.

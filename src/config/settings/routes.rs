@@ -49,6 +49,8 @@ pub struct RouteSettings {
     pub retries: u8,
     /// Limits of its requests, beside those of the site. Rates only.
     pub limits: RequestLimits,
+    /// Members of the JSON object of an answer that are put in place of what the node says.
+    pub set_json: Vec<(Name, Template)>,
     /// A name that the node gives in its answer, and that later requests go by.
     pub learn: Option<Learn>,
 }

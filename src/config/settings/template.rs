@@ -67,6 +67,10 @@ vars! {
     "query" => Query, request;
     /// `http` or `https`.
     "scheme" => Scheme, request;
+    /// `ws` or `wss`.
+    "ws_scheme" => WsScheme, request;
+    /// The host of the request as it was sent, with its port.
+    "authority" => Authority, request;
     /// The client's address.
     "client" => Client, request;
     /// The room's normalised name.

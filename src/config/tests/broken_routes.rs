@@ -10,7 +10,7 @@ pub(super) const ROUTES: &[Case] = &[
         edge: None,
         faults: &[
             "8:86: sites.\"api.example.com\".room: a room cannot be named by itself; a group of `regex`, or {arg_NAME}",
-            "8:108: sites.\"api.example.com\".room: {group} is neither a variable nor a group of `regex`; known: host, path, query, scheme, client, room, room_suffix, route, edge, region, node, node_region, node_release",
+            "8:108: sites.\"api.example.com\".room: {group} is neither a variable nor a group of `regex`; known: host, path, query, scheme, ws_scheme, authority, client, room, room_suffix, route, edge, region, node, node_region, node_release",
             "8:128: sites.\"api.example.com\".room.4.jwt: \"a..b\": not a path of members; 1 to 8 names with dots between them, such as \"data.id\"",
             "8:174: sites.\"api.example.com\".routes.0.learn: no node answers; remove it: it is for routes that send requests to nodes",
             "8:200: sites.\"api.example.com\".routes.0.learn.before: \"A/\": not a beginning of room names; up to 64 lower-case letters, digits, \"/\", \"_\", \".\" and \"-\"",
@@ -86,7 +86,7 @@ pub(super) const ROUTES: &[Case] = &[
         edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { regex: \"^/(?P<shard>.)$\", rewrite: \"/{shrd}\" }, { redirect: \"/{node}\" } ]")],
         edge: None,
         faults: &[
-            "8:127: sites.\"api.example.com\".routes.0.rewrite: {shrd} is neither a variable nor a group of `regex`; did you mean \"shard\"? known: shard, host, path, query, scheme, client, room, room_suffix, route, edge, region, node, node_region, node_release",
+            "8:127: sites.\"api.example.com\".routes.0.rewrite: {shrd} is neither a variable nor a group of `regex`; did you mean \"shard\"? known: shard, host, path, query, scheme, ws_scheme, authority, client, room, room_suffix, route, edge, region, node, node_region, node_release",
             "8:152: sites.\"api.example.com\".routes.1.redirect: {node} is not known yet; only headers, `rewrite` and answers with `as_node` know the node",
         ],
     },

@@ -160,7 +160,7 @@ pub(super) const SENSE: &[Case] = &[
         edits: &[("app: jitsi", "app: jisti")],
         edge: None,
         faults: &[
-            "7:28: sites.\"meet.example.com\".app: \"jisti\": not a preset; did you mean \"jitsi\"? known: jitsi, conference, livekit, janus",
+            "7:28: sites.\"meet.example.com\".app: \"jisti\": not a preset; did you mean \"jitsi\"? known: jitsi, conference, livekit, janus, galene",
         ],
     },
     Case {

@@ -272,6 +272,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("RouteFile", "methods", "[POST]"),
     ("RouteFile", "query", "to=there"),
     ("RouteFile", "subprotocol", "other-protocol"),
+    ("RouteFile", "set_json", "-"),
     ("RouteLimitsFile", "exempt", "-"),
     ("RouteLimitsFile", "dry_run", "true"),
     ("LearnFile", "json", "id"),
