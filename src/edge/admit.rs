@@ -126,6 +126,11 @@ impl Phases {
         let listener = conn.listener.settings();
         let trusted = &ctx.settings.trusted;
         ctx.via = forwarded::via(&session.req_header().headers, conn.peer, trusted).map(Box::new);
+        if ctx.via.is_some()
+            && let Some(id) = forwarded::request_id(&session.req_header().headers)
+        {
+            ctx.id = id.into();
+        }
         ctx.conn = Some(conn);
         headers::join_cookies(session.req_header_mut());
         self.set_limits(session, listener.limits.idle_timeout);

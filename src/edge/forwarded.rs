@@ -28,6 +28,14 @@ pub(super) struct Via {
     pub(super) host: Option<Vec<u8>>,
 }
 
+/// Returns the name that a trusted peer gave a request, so that one name leads through the logs of both. One that is no
+/// plain word of up to 128 bytes is passed over.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-_.:+/=@~".contains(&b);
+    ((1..=128).contains(&id.len()) && id.bytes().all(legal)).then_some(id)
+}
+
 /// Reads what a peer says about a request; `None`: the peer is not trusted, and whatever it says does not count.
 pub(super) fn via(headers: &HeaderMap, peer: SocketAddr, trusted: &[IpNet]) -> Option<Via> {
     let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip));

@@ -133,3 +133,29 @@ async fn websockets_tell_the_same() {
         rig.end().await;
     }
 }
+
+#[tokio::test]
+async fn a_trusted_peer_names_the_request_and_nobody_else_does() {
+    let long = "x".repeat(129);
+    for (trusted, id, kept) in [
+        ("127.0.0.1/32", "af-7_b:9/c=", true),
+        ("127.0.0.1/32", "two words", false),
+        ("127.0.0.1/32", "\"quoted\"", false),
+        ("127.0.0.1/32", &long, false),
+        ("127.0.0.1/32", "", false),
+        ("", "af-7", false),
+    ] {
+        let (node, rig) = rig(trusted).await;
+        told(&node, &rig, &format!("X-Request-Id: {id}\r\n")).await;
+        let head = node.seen().pop().unwrap();
+        let ids: Vec<&str> = head
+            .lines()
+            .filter_map(|line| line.split_once(": ").filter(|l| l.0.eq_ignore_ascii_case("x-request-id")))
+            .map(|l| l.1)
+            .collect();
+        assert_eq!(ids.len(), 1, "{head}");
+        assert_eq!(ids[0] == id, kept, "{id:?} of {trusted:?}: {head}");
+        assert!(kept || ids[0].len() == 32, "{head}");
+        rig.end().await;
+    }
+}
