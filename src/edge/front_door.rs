@@ -314,8 +314,13 @@ impl Shard {
     }
 
     /// Lets a connection in by its peer, or counts why it is closed at once: a refusal that the client sees beats a queue.
-    fn let_in(&self, peer: IpAddr) -> Option<OpenConnection> {
+    /// One that will say whom it speaks for is only one of all until it has: the bounds and bans of a client are not for
+    /// the load balancer in front of all clients.
+    fn let_in(&self, peer: IpAddr, speaks_for_another: bool) -> Option<OpenConnection> {
         let peer = peer.to_canonical();
+        if speaks_for_another {
+            return self.open.enter(self.shared.settings.load().limits.connections_max);
+        }
         let refused = |why: &str| {
             self.shared.parts.metrics.connections_refused.with_label_values(&[why]).inc();
         };
@@ -449,7 +454,8 @@ async fn accept_loop(
         };
         match accepted {
             Ok((tcp, peer)) => {
-                let Some(open) = shard.let_in(peer.ip()) else { continue };
+                let speaks_for_another = state.settings().wants_proxy_header(peer.ip().to_canonical());
+                let Some(open) = shard.let_in(peer.ip(), speaks_for_another) else { continue };
                 let (shard_of_it, state) = (shard.clone(), state.clone());
                 // Boxed once: every wrapper around a future by value would make the task larger by its size.
                 let connection = Box::pin(serve(shard_of_it, state, tcp, peer, open));

@@ -261,3 +261,33 @@ async fn an_http_pool_is_told_on_each_connection_and_clients_share_none() {
     let left = rig.tasks.drain(Duration::from_secs(1)).await;
     assert!(left <= 1, "the handshake that nobody answered: {left}");
 }
+
+#[tokio::test]
+async fn a_load_balancer_is_neither_bounded_nor_banned_as_a_client() {
+    let web = TestNode::start("w").await;
+    let bind = "bind: [\"127.0.0.1:0\"], proxy_protocol: { from: [\"127.0.0.0/8\"] }";
+    let text = format!(
+        "version: 1\nlisteners:\n  http: {{ {bind} }}\n  https: {{ {bind}, tls: self-signed }}\n\
+         sites: {{ s.test: {{ pool: web }} }}\npools:\n  web: {{ nodes: {{ w: \"http://{}\" }} }}\n\
+         limits: {{ connections: {{ per_ip: 2 }} }}\n\
+         bans: {{ tls: {{ handshake_failures: true, count: 5, within: 60s, lasts: 10m }} }}\nadmin: {{ bind: [] }}\n",
+        web.addr
+    );
+    let rig = Rig::start_with(settings_from(&text, &[]), |_, _| None);
+    // Connections whose header is still to come.
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        waiting.push(TcpStream::connect(rig.addr("http")).await.unwrap());
+    }
+    // Checks of its own that speak no TLS to the TLS port.
+    for _ in 0..8 {
+        let mut check = TcpStream::connect(rig.addr("https")).await.unwrap();
+        let _ = check.write_all(&[LOCAL_V2, b"GET / HTTP/1.1\r\n\r\n"].concat()).await;
+        let _ = soon("it is closed", check.read_to_end(&mut Vec::new())).await;
+    }
+    let mut client = TcpStream::connect(rig.addr("http")).await.unwrap();
+    client.write_all(&[V1.as_bytes(), GET].concat()).await.unwrap();
+    assert!(read_answer(&mut client).await.0.starts_with("HTTP/1.1 200 "));
+    drop(waiting);
+    rig.end().await;
+}
