@@ -131,6 +131,21 @@ async fn a_route_has_rates_of_its_own_and_the_file_changes_the_presets() {
 }
 
 #[tokio::test]
+async fn what_a_route_refuses_costs_the_site_nothing() {
+    let limits = "limits: { requests: { total: \"6/m\", total_burst: 8 } }, \
+                  routes: [ { name: conference-request, limits: { requests: { per_ip: \"6/m\", burst: 2 } } } ]";
+    let (_roomgate, client, _backends) = start("", limits).await;
+    let mut h2 = client.h2(JITSI).await.unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(h2.get("/conference-request/v1?room=a").await.unwrap().status.as_u16());
+    }
+    assert_eq!(statuses[..2], [200, 200]);
+    assert!(statuses[2..].iter().filter(|status| **status == 429).count() >= 9, "{statuses:?}");
+    assert_eq!(h2.get("/http-bind?room=a").await.unwrap().status, 200, "the site's total is not used up");
+}
+
+#[tokio::test]
 async fn known_rooms_stay_reachable_when_new_ones_are_refused() {
     let limits = "limits: { new_rooms: { per_ip: \"1/h\", burst: 3 } }";
     let (roomgate, client, _backends) = start("", limits).await;

@@ -86,6 +86,12 @@ pub(super) struct Asked<'a> {
     pub(super) room_is_placed: &'a dyn Fn(&RoomId) -> bool,
 }
 
+impl Asked<'_> {
+    fn opens_a_room(&self) -> bool {
+        self.room.is_some_and(|room| !(self.room_is_placed)(room))
+    }
+}
+
 /// A ban as the operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanView {
@@ -179,43 +185,62 @@ impl Limits {
         }
     }
 
-    /// Tells whether a request may go on by the limits of its site or route. One that may not has used up nothing of
-    /// the limits that it shares with others.
+    /// Tells whether a request may go on by all these limits: those of its site, then those of its route. One that may not
+    /// has used up nothing of what it shares with others: totals come last, and the site's behind the route's.
     pub(super) fn admit(
         &self,
         settings: &EdgeLimits,
-        limits: &RequestLimits,
-        asked: &Asked<'_>,
+        all: &[(&RequestLimits, &Asked<'_>)],
         now: Instant,
     ) -> Result<(), Refused> {
-        if limits.is_off()
-            || contains(&settings.exempt, asked.client)
-            || contains(&limits.exempt, asked.client)
-        {
-            return Ok(());
+        let apply = |(limits, asked): &&(&RequestLimits, &Asked<'_>)| {
+            !limits.is_off()
+                && !contains(&settings.exempt, asked.client)
+                && !contains(&limits.exempt, asked.client)
+        };
+        for (limits, asked) in all.iter().filter(apply) {
+            self.admit_own(limits, asked, now)?;
         }
+        for (limits, asked) in all.iter().rev().filter(apply) {
+            let new = limits.new_rooms_total.is_some() && asked.opens_a_room();
+            let new_rooms = limits.new_rooms_total.as_ref().filter(|_| new);
+            self.take_of(limits, asked, Limit::NewRoomsTotal, new_rooms, b"", now)?;
+            self.take_of(limits, asked, Limit::RequestsTotal, limits.requests_total.as_ref(), b"", now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes from what a client, or a room, has for itself.
+    fn admit_own(&self, limits: &RequestLimits, asked: &Asked<'_>, now: Instant) -> Result<(), Refused> {
         let client = client_key(asked.client).to_be_bytes();
-        let take = |limit: Limit, key: u128, rate: &Rate| match self.take(key, rate, now) {
-            None => Ok(()),
-            Some(wait) => self.over(limit, limits.dry_run).map_err(|limit| refused(limit, wait)),
-        };
-        let by_scope = |limit: Limit, rate: &Option<Rate>, key: &[u8]| match rate {
-            Some(rate) => take(limit, self.key(limit, asked.scope, key), rate),
-            None => Ok(()),
-        };
-        by_scope(Limit::RequestsPerIp, &limits.requests_per_ip, &client)?;
+        let per_ip = limits.requests_per_ip.as_ref();
+        self.take_of(limits, asked, Limit::RequestsPerIp, per_ip, &client, now)?;
         if let (Some(rate), Some(room)) = (&limits.requests_per_room, asked.room) {
             let limit = Limit::RequestsPerRoom;
-            take(limit, self.room_key(limit, asked.scope, room), rate)?;
-        }
-        if limits.new_rooms_per_ip.is_some() || limits.new_rooms_total.is_some() {
-            let new = asked.room.is_some_and(|room| !(asked.room_is_placed)(room));
-            if new {
-                by_scope(Limit::NewRoomsPerIp, &limits.new_rooms_per_ip, &client)?;
-                by_scope(Limit::NewRoomsTotal, &limits.new_rooms_total, b"")?;
+            let key = self.room_key(limit, asked.scope, room);
+            if let Some(wait) = self.take(key, rate, now) {
+                self.over(limit, limits.dry_run).map_err(|limit| refused(limit, wait))?;
             }
         }
-        by_scope(Limit::RequestsTotal, &limits.requests_total, b"")
+        let new = limits.new_rooms_per_ip.is_some() && asked.opens_a_room();
+        let new_rooms = limits.new_rooms_per_ip.as_ref().filter(|_| new);
+        self.take_of(limits, asked, Limit::NewRoomsPerIp, new_rooms, &client, now)
+    }
+
+    fn take_of(
+        &self,
+        limits: &RequestLimits,
+        asked: &Asked<'_>,
+        limit: Limit,
+        rate: Option<&Rate>,
+        key: &[u8],
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let Some(rate) = rate else { return Ok(()) };
+        match self.take(self.key(limit, asked.scope, key), rate, now) {
+            None => Ok(()),
+            Some(wait) => self.over(limit, limits.dry_run).map_err(|limit| refused(limit, wait)),
+        }
     }
 
     /// Tells whether a client is banned now.
@@ -470,7 +495,7 @@ mod tests {
             RequestLimits { requests_per_ip: rate(1, 1, 1), dry_run: true, ..RequestLimits::default() };
         let now = clock::now();
         for _ in 0..3 {
-            assert_eq!(limits.admit(&settings, &of_site, &asked(CLIENT, None, &|_| true), now), Ok(()));
+            assert_eq!(limits.admit(&settings, &[(&of_site, &asked(CLIENT, None, &|_| true))], now), Ok(()));
         }
         assert_eq!(counted(&limits, "requests_per_ip", "dry_run"), 2);
     }
@@ -525,7 +550,7 @@ mod tests {
             let limits = limits();
             let now = clock::now();
             let admit = |asked: &Asked<'_>, later: u64| {
-                limits.admit(&edge, &of_site, asked, now + Duration::from_secs(later))
+                limits.admit(&edge, &[(&of_site, asked)], now + Duration::from_secs(later))
             };
             assert_eq!(admit(&first, 0), Ok(()), "{of_site:?}");
             assert_eq!(admit(&second, 0), Err(Refused { status, retry_after: 10 }), "{of_site:?}");
@@ -537,7 +562,7 @@ mod tests {
             assert_eq!(admit(&second, 10), Ok(()), "{of_site:?}");
             let exempt = settings(1, &["192.0.2.0/24"], false);
             for _ in 0..3 {
-                let admitted = limits.admit(&exempt, &of_site, &second, now + Duration::from_secs(10));
+                let admitted = limits.admit(&exempt, &[(&of_site, &second)], now + Duration::from_secs(10));
                 assert_eq!(admitted, Ok(()), "exempt: {of_site:?}");
             }
         }

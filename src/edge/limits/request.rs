@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 
 use super::{Asked, Refused};
 use crate::clock;
-use crate::config::settings::RequestLimits;
+use crate::config::settings::SiteSettings;
 use crate::edge::proxy::{Phases, Request, respond};
 use crate::edge::upgrade::{Asks, asks};
 use crate::rooms::RoomId;
@@ -40,15 +40,7 @@ impl Phases {
             return respond(session, ctx, StatusCode::FORBIDDEN, &[], "refused").await;
         }
         let websocket = asks(session.req_header()) == Asks::Yes;
-        let mut admitted = self.admitted(ctx, client, &site.name, &site.limits, websocket);
-        if let Some(route) = ctx.matched.as_ref().map(|matched| matched.route.clone())
-            && admitted.is_ok()
-            && !route.limits.is_off()
-        {
-            // No site has a space in its name. A route has rates and no seats.
-            let scope = format!("{} {}", site.name, route.name);
-            admitted = self.admitted(ctx, client, &scope, &route.limits, false);
-        }
+        let admitted = self.admitted(ctx, client, &site, websocket);
         match admitted {
             Ok(()) => Ok(false),
             Err(Refused { status, retry_after }) => {
@@ -60,28 +52,38 @@ impl Phases {
         }
     }
 
-    /// Holds a request against limits; one that becomes a WebSocket takes a seat in its room. `scope` names whose limits
-    /// they are: a site, or one of its routes.
-    pub(in crate::edge) fn admitted(
+    /// Holds a request against the limits of its site and its route; one that becomes a WebSocket takes a seat in its room.
+    fn admitted(
         &self,
         ctx: &mut Request,
         client: IpAddr,
-        scope: &str,
-        limits: &RequestLimits,
+        site: &SiteSettings,
         websocket: bool,
     ) -> Result<(), Refused> {
-        if limits.is_off() {
+        let route = ctx.matched.as_ref().map(|matched| matched.route.clone());
+        let route = route.filter(|route| !route.limits.is_off());
+        if site.limits.is_off() && route.is_none() {
             return Ok(());
         }
         // A room that this request does not place is not new by it.
         let places = ctx.placed_room().is_some();
         let is_placed = |room: &RoomId| !places || self.shared.parts.rooms.is_placed(room);
-        let asked = Asked { client, scope, room: ctx.room.as_ref(), room_is_placed: &is_placed };
+        let of_site =
+            Asked { client, scope: &site.name, room: ctx.room.as_ref(), room_is_placed: &is_placed };
         let edge = &ctx.settings.limits;
-        self.shared.limits.admit(edge, limits, &asked, clock::now())?;
-        if websocket {
-            let seat = self.shared.limits.enter_room(edge, limits, &asked)?;
-            ctx.seat = seat;
+        let now = clock::now();
+        match &route {
+            None => self.shared.limits.admit(edge, &[(&site.limits, &of_site)], now)?,
+            Some(route) => {
+                // No site has a space in its name.
+                let scope = format!("{} {}", site.name, route.name);
+                let of_route = Asked { scope: &scope, ..of_site };
+                let all = [(&site.limits, &of_site), (&route.limits, &of_route)];
+                self.shared.limits.admit(edge, &all, now)?;
+            }
+        }
+        if websocket && !site.limits.is_off() {
+            ctx.seat = self.shared.limits.enter_room(edge, &site.limits, &of_site)?;
         }
         Ok(())
     }
