@@ -11,6 +11,7 @@ use pingora::{Error, ErrorType};
 
 use super::acme;
 use super::compress;
+use super::cors;
 use super::forwarded;
 use super::headers;
 use super::proxy::{Phases, Request, connection_of, no_node, respond, write_whole};
@@ -109,10 +110,13 @@ impl Request {
 
     /// Makes the changes of an answer's headers that the route asks for.
     pub(super) fn edit_response(&self, request: &RequestHeader, response: &mut ResponseHeader) {
-        if let Some(matched) =
-            self.matched.as_ref().filter(|matched| !matched.route.response_headers.is_empty())
-        {
+        let Some(matched) = &self.matched else { return };
+        if !matched.route.response_headers.is_empty() {
             headers::edit(response, &matched.route.response_headers, &self.values(request));
+        }
+        if let Some(cors) = &matched.route.cors {
+            // All of these values are legal ones.
+            let _ = cors::apply(cors, request, response);
         }
     }
 }
@@ -234,6 +238,11 @@ impl Phases {
         site: &Arc<SiteSettings>,
     ) -> pingora::Result<bool> {
         let Some(route) = ctx.matched.as_ref().map(|matched| matched.route.clone()) else { return Ok(false) };
+        if let Some(cors) = route.cors.as_ref().filter(|_| cors::is_preflight(session.req_header())) {
+            let mut response = ResponseHeader::build(StatusCode::NO_CONTENT, Some(6))?;
+            cors::answer_preflight(cors, session.req_header(), &mut response)?;
+            return write_whole(session, ctx, response, Bytes::new()).await;
+        }
         match &route.action {
             Action::Redirect { to, status } => {
                 let location = ctx.values(session.req_header()).expand(to, Goes::Target);

@@ -14,6 +14,7 @@ mod client_hello;
 mod compress;
 mod conditions;
 mod conference;
+mod cors;
 mod dial;
 pub mod explain;
 mod files;

@@ -169,3 +169,45 @@ async fn only_routes_that_say_so_give_rooms_a_place() {
     assert_eq!((house.rig.rooms.len(), house.one.seen().len()), (2, 4), "answered here, in the node's name");
     house.rig.end().await;
 }
+
+#[tokio::test]
+async fn pages_of_other_origins_are_told_by_the_edge_what_they_may() {
+    let node = TestNode::start("a").await;
+    let text = format!(
+        "version: 1\nlisteners: {{ http: {{ bind: [\"127.0.0.1:0\"] }} }}\nsites:\n  plain.test:\n    pool: p\n    routes:\n      \
+         - {{ prefix: /api/, pool: p, cors: {{ origins: [\"https://app.test\"], headers: [Authorization], credentials: true }} }}\n\
+         pools: {{ p: {{ nodes: {{ a: \"http://{}\" }} }} }}\nadmin: {{ bind: [] }}\n",
+        node.addr
+    );
+    let rig = Rig::start_with(settings_from(&text, &[]), |_, _| None);
+    let ask = async |request: &str| {
+        let mut stream = rig.plain().await;
+        stream.write_all(format!("{request}\r\nHost: plain.test\r\n\r\n").as_bytes()).await.unwrap();
+        soon(request, read_answer(&mut stream)).await.0.to_lowercase()
+    };
+    let preflight = "Access-Control-Request-Method: POST";
+    let answer = ask(&format!("OPTIONS /api/x HTTP/1.1\r\nOrigin: https://app.test\r\n{preflight}")).await;
+    for line in [
+        "http/1.1 204 ",
+        "access-control-allow-origin: https://app.test\r\n",
+        "access-control-allow-credentials: true\r\n",
+        "access-control-allow-methods: get, head, post\r\n",
+        "access-control-allow-headers: authorization\r\n",
+        "access-control-max-age: 600\r\n",
+        "vary: origin\r\n",
+    ] {
+        assert!(answer.contains(line), "{line}: {answer}");
+    }
+    let answer = ask(&format!("OPTIONS /api/x HTTP/1.1\r\nOrigin: https://evil.test\r\n{preflight}")).await;
+    assert!(answer.starts_with("http/1.1 204 ") && !answer.contains("access-control"), "{answer}");
+    assert!(node.seen().is_empty(), "no node was asked");
+    let answer = ask("GET /api/x HTTP/1.1\r\nOrigin: https://app.test").await;
+    assert!(answer.contains("access-control-allow-origin: https://app.test\r\n"), "{answer}");
+    assert!(!answer.contains("access-control-allow-methods"), "{answer}");
+    // What is no preflight goes on, and other routes are the node's own affair.
+    assert!(ask("OPTIONS /api/x HTTP/1.1\r\nOrigin: https://app.test").await.starts_with("http/1.1 200 "));
+    let answer = ask(&format!("OPTIONS /other HTTP/1.1\r\nOrigin: https://app.test\r\n{preflight}")).await;
+    assert!(answer.starts_with("http/1.1 200 ") && !answer.contains("access-control"), "{answer}");
+    assert_eq!(node.seen().len(), 3);
+    rig.end().await;
+}

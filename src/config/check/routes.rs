@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 
 use super::Check;
 use super::cache::{self, Wanted};
@@ -16,8 +16,8 @@ use crate::config::file::{
 use crate::config::read::{At, Given, List, Names};
 use crate::config::secrets;
 use crate::config::settings::{
-    Action, CacheRule, ErrorPage, FilesSettings, HeaderEdits, Learn, Name, Part, PathMatch, Place, Prefer,
-    RequestLimits, RoomRule, RouteSettings, SiteTimeouts, Template, Var, When,
+    Action, CacheRule, Cors, ErrorPage, FilesSettings, HeaderEdits, Learn, Name, Part, PathMatch, Place,
+    Prefer, RequestLimits, RoomRule, RouteSettings, SiteTimeouts, Template, Var, When,
 };
 use crate::config::values::routes::{HeaderNames, Statuses, TemplateText};
 use crate::config::values::{FilePath, PlaceWord, TokenName};
@@ -59,6 +59,7 @@ impl Base {
             cache: None,
             error_pages: self.error_pages.clone(),
             limits: RequestLimits::default(),
+            cors: None,
             set_json: Vec::new(),
             learn: None,
         }
@@ -180,6 +181,7 @@ fn changed(mut route: RouteFile, by: &RouteFile) -> RouteFile {
     put(&mut route.subprotocol, &by.subprotocol);
     put(&mut route.learn, &by.learn);
     put(&mut route.set_json, &by.set_json);
+    put(&mut route.cors, &by.cors);
     let (to, from) = (&mut route.limits, &by.limits);
     put(&mut to.requests.per_ip, &from.requests.per_ip);
     put(&mut to.requests.burst, &from.requests.burst);
@@ -265,6 +267,7 @@ impl RouteCheck<'_, '_> {
         };
         let learn = self.learn(route);
         let set_json = self.set_json(route);
+        let cors = self.cors(route);
         let limits = self.check.route_limits(&format!("{}.limits", self.place), &route.limits);
         let error_pages = self.check.error_pages(&self.place, &route.error_pages, &base.error_pages);
         let place = match route.place.value {
@@ -292,8 +295,47 @@ impl RouteCheck<'_, '_> {
             error_pages,
             retries: route.retries.get().map_or(base.retries, |n| u8::try_from(n.0).unwrap_or(u8::MAX)),
             limits,
+            cors,
             set_json,
             learn,
+        })
+    }
+
+    fn cors(&mut self, route: &RouteFile) -> Option<Cors> {
+        let (_, cors) = route.cors.full()?;
+        let cors = &cors.value;
+        let (_, origins) = cors.origins.full()?;
+        let names: Vec<Name> = origins.value.items.iter().map(|origin| origin.value.0.clone()).collect();
+        let any = names.iter().any(|name| &**name == "*");
+        if any && names.len() > 1 {
+            let message = format!("{}.cors.origins: \"*\" is all of them", self.place);
+            self.fault(origins.at, message, "keep it alone, or remove it");
+        }
+        if origins.value.is_empty() {
+            let message = format!("{}.cors.origins: no origin, so it is not clear who may read", self.place);
+            self.fault(origins.at, message, "name some, or remove `cors`");
+        }
+        if any && cors.credentials.value.0 {
+            let message = format!(
+                "{}.cors.credentials: not with \"*\": every page could act as its reader",
+                self.place
+            );
+            self.fault(cors.credentials.at, message, "name the origins");
+        }
+        let own =
+            cors.methods.get().into_iter().flat_map(|list| &list.items).map(|method| method.value.0.clone());
+        let mut methods = vec![Method::GET, Method::HEAD, Method::POST];
+        methods.extend(own.filter(|method| ![Method::GET, Method::HEAD, Method::POST].contains(method)));
+        let words = |names: &Given<List<TokenName>>| {
+            names.get().into_iter().flat_map(|list| &list.items).map(|name| name.value.0.clone()).collect()
+        };
+        Some(Cors {
+            origins: (!any).then_some(names),
+            methods,
+            headers: words(&cors.headers),
+            expose: words(&cors.expose),
+            credentials: cors.credentials.value.0,
+            max_age: cors.max_age.value.0,
         })
     }
 

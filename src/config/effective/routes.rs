@@ -8,8 +8,8 @@ use super::Map;
 use super::limits::put_request_limits;
 use super::sites::rule;
 use crate::config::settings::{
-    Action, ErrorPage, FilesSettings, HeaderEdits, Learn, PathMatch, Place, QueryMatch, RouteSettings,
-    SiteSettings, Template,
+    Action, Cors, ErrorPage, FilesSettings, HeaderEdits, Learn, Name, PathMatch, Place, QueryMatch,
+    RouteSettings, SiteSettings, Template,
 };
 use crate::config::values::{show_size, show_time};
 
@@ -32,6 +32,7 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
         cache,
         error_pages,
         retries,
+        cors,
         limits,
         set_json,
         learn,
@@ -135,6 +136,23 @@ pub(super) fn route(settings: &RouteSettings, site: &SiteSettings, base: &Path) 
         let mut own = Map::default();
         put_request_limits(&mut own, limits);
         map.put("limits", own);
+    }
+    if let Some(Cors { origins, methods, headers, expose, credentials, max_age }) = cors {
+        let words = |names: &[Name]| super::list(names.iter().map(|name| name.to_string()));
+        let mut own = Map::default();
+        own.put(
+            "origins",
+            origins.as_ref().map_or_else(|| super::list(["*".to_owned()].into_iter()), |names| words(names)),
+        );
+        own.put("methods", super::list(methods.iter().map(ToString::to_string)));
+        for (key, names) in [("headers", headers), ("expose", expose)] {
+            if !names.is_empty() {
+                own.put(key, words(names));
+            }
+        }
+        own.put("credentials", *credentials);
+        own.put("max_age", show_time(*max_age));
+        map.put("cors", own);
     }
     if !set_json.is_empty() {
         let mut members = Map::default();

@@ -12,8 +12,8 @@ use crate::config::read::{
 use crate::config::tree::Node;
 use crate::config::values::flag::Flag;
 use crate::config::values::routes::{
-    BeforeText, ContentType, HeaderNames, MemberText, MethodName, PatternText, QueryTest, RouteName,
-    RoutePath, ServiceName, Statuses, TemplateText,
+    BeforeText, ContentType, HeaderNames, MemberText, MethodName, OriginText, PatternText, QueryTest,
+    RouteName, RoutePath, ServiceName, Statuses, TemplateText,
 };
 use crate::config::values::{Count, FilePath, Ident, PlaceWord, PoolRef, Size, Time, TokenName};
 
@@ -79,10 +79,31 @@ record! {
         retries: Count<0, 4>, optional, live;
         /// Members of the JSON object of an answer, put in place of what the node says.
         set_json: Names<Ident, TemplateText>, optional, live;
+        /// Which pages of other origins may read its answers: the edge answers their preflights, and its headers stand in place
+        /// of the node's.
+        cors: CorsFile, optional, inside;
         /// How many of its requests may come.
         limits: RouteLimitsFile, nested, inside;
         /// The answer names a room, which gets its place at the node that answered: later requests are to go there.
         learn: LearnFile, optional, inside;
+    }
+}
+
+record! {
+    /// Which pages of other origins may read answers (CORS, as the Fetch standard has it).
+    CorsFile {
+        /// Their origins, or "*" for all.
+        origins: List<OriginText>, required, live;
+        /// Methods beside GET, HEAD and POST.
+        methods: List<MethodName>, optional, live;
+        /// Headers that they may send beside the harmless ones, such as Authorization.
+        headers: List<TokenName>, optional, live;
+        /// Headers of answers that they may read beside the harmless ones.
+        expose: List<TokenName>, optional, live;
+        /// Whether they may come with cookies and certificates; not with "*".
+        credentials: Flag, default(Flag(false)), live;
+        /// How long a browser may remember the answer to a preflight.
+        max_age: Time<1000, 86_400>, default(Time::secs(600)), live;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode};
@@ -47,12 +48,31 @@ pub struct RouteSettings {
     pub error_pages: Arc<BTreeMap<u16, ErrorPage>>,
     /// Further nodes that are tried when a connect failed; what was sent is never sent again. Default 1.
     pub retries: u8,
+    /// Which pages of other origins may read its answers; `None`: the node says.
+    pub cors: Option<Cors>,
     /// Limits of its requests, beside those of the site. Rates only.
     pub limits: RequestLimits,
     /// Members of the JSON object of an answer that are put in place of what the node says.
     pub set_json: Vec<(Name, Template)>,
     /// A name that the node gives in its answer, and that later requests go by.
     pub learn: Option<Learn>,
+}
+
+/// Which pages of other origins may read answers (Fetch section 3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Their origins; `None`: any, without credentials.
+    pub origins: Option<Vec<Name>>,
+    /// Methods that they may use.
+    pub methods: Vec<Method>,
+    /// Headers that they may send.
+    pub headers: Vec<Name>,
+    /// Headers that they may read.
+    pub expose: Vec<Name>,
+    /// Whether they may come with credentials.
+    pub credentials: bool,
+    /// How long the answer to a preflight may be remembered.
+    pub max_age: Duration,
 }
 
 /// A room that an answer names: it gets its place at the node that answered.

@@ -57,6 +57,17 @@ pub(super) const ROUTES: &[Case] = &[
         ],
     },
     Case {
+        name: "origins that are none, and all of them with credentials",
+        edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, pool: shards, cors: { origins: [ \"https://a.example/\" ] } }, { path: /b, pool: shards, cors: { origins: [ \"*\", \"https://a.example\" ], credentials: true } }, { path: /c, pool: shards, cors: { origins: [] } } ]")],
+        edge: None,
+        faults: &[
+            "8:135: sites.\"api.example.com\".routes.0.cors.origins.0: \"https://a.example/\": not an origin; \"https://app.example.com\": scheme, host, and the port if it is not the scheme's own; or \"*\"",
+            "8:206: sites.\"api.example.com\".routes.1.cors.origins: \"*\" is all of them; keep it alone, or remove it",
+            "8:249: sites.\"api.example.com\".routes.1.cors.credentials: not with \"*\": every page could act as its reader; name the origins",
+            "8:302: sites.\"api.example.com\".routes.2.cors.origins: no origin, so it is not clear who may read; name some, or remove `cors`",
+        ],
+    },
+    Case {
         name: "two kinds of paths in one route",
         edits: &[("{ path: last } ]", "{ path: last } ], routes: [ { path: /a, prefix: /b, pool: shards } ]")],
         edge: None,

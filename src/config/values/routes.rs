@@ -44,6 +44,10 @@ text_value! {
     { "type": "string", "minLength": 1, "maxLength": 128, "examples": ["data.id", "video.room"] }, parse_members
 }
 text_value! {
+    /// An origin of pages, or `*`.
+    OriginText(Name), "an origin", { "type": "string", "examples": ["https://app.example.com", "*"] }, parse_origin
+}
+text_value! {
     /// What stands before a name.
     BeforeText(Name), "a text", { "type": "string", "maxLength": 64 }, parse_before
 }
@@ -155,6 +159,17 @@ fn parse_query_test(text: &str) -> Result<QueryMatch, Wrong> {
 fn parse_members(text: &str) -> Result<MemberPath, Wrong> {
     let cure = "1 to 8 names with dots between them, such as \"data.id\"";
     MemberPath::new(text).ok_or_else(|| ("not a path of members".to_owned(), cure.to_owned()))
+}
+
+fn parse_origin(text: &str) -> Result<Name, Wrong> {
+    let exact = url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+    if text == "*" || exact {
+        Ok(Arc::from(text))
+    } else {
+        let cure =
+            "\"https://app.example.com\": scheme, host, and the port if it is not the scheme's own; or \"*\"";
+        Err(("not an origin".to_owned(), cure.to_owned()))
+    }
 }
 
 fn parse_before(text: &str) -> Result<Name, Wrong> {
