@@ -102,6 +102,8 @@ enum Landed {
 enum Join {
     Lead(Lead),
     Follow(Follow),
+    /// Another fetch ended since the request looked: it looks again.
+    Changed,
     Alone,
 }
 
@@ -281,8 +283,8 @@ impl Cache {
         since.is_some_and(|since| now.saturating_duration_since(*since) < PASSED_FOR)
     }
 
-    /// Becomes the one who fetches, or one who waits.
-    fn join(self: &Arc<Self>, flown: &Flown) -> Join {
+    /// Becomes the one who fetches, or one who waits. `kept` is what the request found before.
+    fn join(self: &Arc<Self>, flown: &Flown, request: &HeaderMap, kept: Option<&Arc<Object>>) -> Join {
         let mut state = self.state();
         if let Some(flight) = state.flights.get(flown) {
             // One that was purged brings what is no longer wanted.
@@ -295,6 +297,11 @@ impl Cache {
         }
         if state.flights.len() >= FLIGHTS_MAX || self.memory_max.load(Ordering::Relaxed) == 0 {
             return Join::Alone;
+        }
+        // Between a request's look and this a whole fetch may have come and gone.
+        let found = state.table.find(&flown.url, flown.way, request);
+        if found.map(Arc::as_ptr) != kept.map(Arc::as_ptr) {
+            return Join::Changed;
         }
         let (landed, _) = watch::channel(None);
         let flight =
@@ -421,22 +428,23 @@ mod tests {
         for seed in seed.map_or(0..10, |seed: u64| seed..seed + 1) {
             eprintln!("ROOMGATE_SEED={seed}");
             let mut rng = StdRng::seed_from_u64(seed);
-            let cache = cache();
+            let (cache, none) = (cache(), HeaderMap::new());
             // Objects that slow clients still read.
             let mut read: Vec<Arc<Object>> = Vec::new();
-            let (mut refused, mut kept) = (0, 0);
+            let (mut refused, mut stored) = (0, 0);
             for _ in 0..3000 {
                 let flown = flown(rng.random_range(0..12));
                 match rng.random_range(0..100) {
                     0..60 => {
-                        let Join::Lead(lead) = cache.join(&flown) else {
+                        let kept = cache.find(&flown.url, 0, &none);
+                        let Join::Lead(lead) = cache.join(&flown, &none, kept.as_ref()) else {
                             panic!("seed {seed}: nobody else fetches")
                         };
                         match object(&cache, &flown, rng.random_range(0..BOUND / 4)) {
                             None => refused += 1,
                             Some(object) if rng.random() => {
                                 assert!(cache.put(&lead, &object).is_some());
-                                kept += 1;
+                                stored += 1;
                                 lead.land(Landed::Kept(object));
                             }
                             // Broken off: the duty is dropped without a word.
@@ -455,7 +463,7 @@ mod tests {
                 let state = cache.state();
                 assert!(state.table.bytes() <= status.bytes && state.flights.is_empty(), "seed {seed}");
             }
-            assert!(refused > 0 && kept > 100, "seed {seed}: {refused} refused, {kept} kept");
+            assert!(refused > 0 && stored > 100, "seed {seed}: {refused} refused, {stored} stored");
             cache.purge_below("");
             assert_eq!(cache.status().objects, 0);
             read.clear();
@@ -463,18 +471,41 @@ mod tests {
         }
     }
 
+    /// Otherwise a node is asked again for what has just been stored.
+    #[test]
+    fn a_request_that_missed_before_another_stored_looks_again() {
+        let (cache, flown, none) = (cache(), flown(1), HeaderMap::new());
+        let join = |kept: Option<&Arc<Object>>| cache.join(&flown, &none, kept);
+        let missed = cache.find(&flown.url, 0, &none);
+        let Join::Lead(lead) = join(missed.as_ref()) else { panic!("nobody fetches") };
+        let first = object(&cache, &flown, 10).unwrap();
+        cache.put(&lead, &first).unwrap();
+        lead.land(Landed::Kept(first.clone()));
+        assert!(matches!(join(missed.as_ref()), Join::Changed));
+        // What is found and has to be asked for is fetched; one that was renewed meanwhile is not.
+        let found = cache.find(&flown.url, 0, &none);
+        let Join::Lead(lead) = join(found.as_ref()) else { panic!("nobody fetches") };
+        cache.put(&lead, &object(&cache, &flown, 20).unwrap()).unwrap();
+        drop(lead);
+        assert!(matches!(join(found.as_ref()), Join::Changed));
+        // And one that is gone is no longer asked for by its tag.
+        cache.purge(&flown.url);
+        assert!(matches!(join(found.as_ref()), Join::Changed));
+        assert!(matches!(join(None), Join::Lead(_)));
+    }
+
     #[tokio::test]
     async fn one_fetches_others_wait_and_a_purge_reaches_what_is_on_its_way() {
         let cache = cache();
         let flown = flown(1);
         let wait = Duration::from_secs(5);
-        let lead = |cache: &Arc<Cache>| match cache.join(&flown) {
+        let lead = |cache: &Arc<Cache>| match cache.join(&flown, &HeaderMap::new(), None) {
             Join::Lead(lead) => lead,
-            Join::Follow(_) | Join::Alone => panic!("nobody fetches"),
+            Join::Follow(_) | Join::Changed | Join::Alone => panic!("nobody fetches"),
         };
-        let follow = |cache: &Arc<Cache>| match cache.join(&flown) {
+        let follow = |cache: &Arc<Cache>| match cache.join(&flown, &HeaderMap::new(), None) {
             Join::Follow(follow) => Some(follow),
-            Join::Lead(_) | Join::Alone => None,
+            Join::Lead(_) | Join::Changed | Join::Alone => None,
         };
         // Dropped without a word.
         let (first, second) = (lead(&cache), follow(&cache).unwrap());
@@ -483,7 +514,7 @@ mod tests {
         // Purged: what comes is not kept, and new requests neither wait for it nor fetch in its place.
         let (first, second) = (lead(&cache), follow(&cache).unwrap());
         cache.purge_below("https://a/");
-        assert!(matches!(cache.join(&flown), Join::Alone));
+        assert!(matches!(cache.join(&flown, &HeaderMap::new(), None), Join::Alone));
         let object = object(&cache, &flown, 10).unwrap();
         assert!(cache.put(&first, &object).is_none());
         first.land(Landed::Passed);
@@ -494,12 +525,12 @@ mod tests {
         assert_eq!(waiting.len(), WAITING_MAX);
         drop((first, waiting));
         let leads: Vec<Lead> = (0..FLIGHTS_MAX as u64)
-            .map(|n| match cache.join(&self::flown(n)) {
+            .map(|n| match cache.join(&self::flown(n), &HeaderMap::new(), None) {
                 Join::Lead(lead) => lead,
-                Join::Follow(_) | Join::Alone => panic!("{n}"),
+                Join::Follow(_) | Join::Changed | Join::Alone => panic!("{n}"),
             })
             .collect();
-        assert!(matches!(cache.join(&self::flown(FLIGHTS_MAX as u64)), Join::Alone));
+        assert!(matches!(cache.join(&self::flown(FLIGHTS_MAX as u64), &HeaderMap::new(), None), Join::Alone));
         drop(leads);
         assert!(cache.state().flights.is_empty());
         // What is known not to be kept, for a minute and in bounded number.

@@ -21,8 +21,8 @@ use crate::edge::conditions::{Sent, decide};
 use crate::edge::headers;
 use crate::edge::proxy::{Phases, Request, front_stream_of, no_node, respond, write_whole};
 
-/// How often a request that waited looks again: what it waited for may have been for others than it.
-const ROUNDS: usize = 2;
+/// How often a request looks: what it waited for may have been for others than it, and what it missed may have come.
+const ROUNDS: usize = 3;
 
 /// What a request asks the cache for.
 struct Ask {
@@ -115,7 +115,8 @@ impl Phases {
             if request.method == Method::HEAD || cache.is_passed(&ask.flown, now) {
                 return Ok(past(ctx, Outcome::Unstored, why));
             }
-            match cache.join(&ask.flown) {
+            match cache.join(&ask.flown, &request.headers, kept.as_ref()) {
+                Join::Changed => {}
                 Join::Alone => return Ok(past(ctx, Outcome::Unstored, why)),
                 Join::Lead(lead) => return self.lead(session, ctx, &ask, lead, kept, why).await,
                 Join::Follow(follow) => {
@@ -232,7 +233,10 @@ impl Phases {
 
     /// Asks the node behind the back of a request that gets a stale answer (RFC 5861 section 3).
     fn refresh(&self, session: &Session, ctx: &mut Request, ask: &Ask, kept: &Arc<Object>) {
-        let Join::Lead(lead) = self.shared.cache.join(&ask.flown) else { return };
+        let Join::Lead(lead) = self.shared.cache.join(&ask.flown, &session.req_header().headers, Some(kept))
+        else {
+            return;
+        };
         let Ok(node) = self.pick(ctx) else { return };
         let announcement = self.shared.announcement(&node, ctx, session);
         ctx.node = Some(node);
