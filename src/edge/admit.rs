@@ -18,11 +18,10 @@ use super::proxy::{Phases, Request, connection_of, no_node, respond, write_whole
 use super::route::{self, Goes, Matched, Values};
 use crate::clock;
 use crate::config::settings::{
-    Action, App, ErrorPage, Name, Place, Prefer, RoomRule, RouteSettings, Secret, SiteSettings, Template,
+    Action, App, ErrorPage, Name, Place, Prefer, RoomRule, RouteSettings, SiteSettings, Template,
 };
 use crate::pool::{Pool, Wish};
-use crate::rooms::{KeyError, RequestView, RoomId, RoomKey, room_of, token};
-use crate::sfu::auth::{AuthError, verify};
+use crate::rooms::{KeyError, RequestView, RoomId, RoomKey, room_of};
 use crate::wire::http_head::{Refusal, host_name};
 
 /// A client that takes no byte of its answer for this long is dropped; so is one that sends none of its body.
@@ -206,9 +205,7 @@ impl Phases {
             self.shared.parts.rooms.count_key_error(error);
             return respond(session, ctx, StatusCode::BAD_REQUEST, &[], &error.to_string()).await;
         }
-        if let Some(secret) = &site.token_secret
-            && let Some(error) = self.unverified(ctx, secret, session.req_header())
-        {
+        if let Some(error) = unverified(ctx, &site, session.req_header()) {
             let headers = [("WWW-Authenticate", "Bearer")];
             return respond(session, ctx, StatusCode::UNAUTHORIZED, &headers, error).await;
         }
@@ -297,29 +294,6 @@ impl Phases {
         ctx.wish = wish_of(&pool, prefer, &ctx.values(request));
     }
 
-    /// Says what is wrong with the token of a request whose room comes from tokens.
-    fn unverified(&self, ctx: &Request, secret: &Secret, request: &RequestHeader) -> Option<&'static str> {
-        let route = &ctx.matched.as_ref()?.route;
-        let by_token = route.room.iter().any(|rule| matches!(rule, RoomRule::Claim(_)));
-        if !by_token || route.place == Place::Never || request.method == Method::OPTIONS {
-            // A preflight has no token, and asks for nothing (Fetch section 4.8).
-            return None;
-        }
-        let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-        let view = RequestView {
-            path: request.uri.path(),
-            query: request.uri.query(),
-            header: &header,
-            text: &|_| None,
-        };
-        let Some(token) = token::of(&view) else { return Some("this needs a token") };
-        match verify(secret, &token, clock::wall()) {
-            Ok(()) => None,
-            Err(AuthError::Expired) => Some("the token has expired"),
-            Err(AuthError::Missing | AuthError::Invalid | AuthError::Room) => Some("the token is not valid"),
-        }
-    }
-
     fn name_room(
         &self,
         ctx: &mut Request,
@@ -380,6 +354,14 @@ async fn fixed(
 
 fn content_length(request: &RequestHeader) -> Option<u64> {
     request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn unverified(ctx: &Request, site: &SiteSettings, request: &RequestHeader) -> Option<&'static str> {
+    let secret = site.token_secret.as_ref()?;
+    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let path = request.uri.path();
+    let view = RequestView { path, query: request.uri.query(), header: &header, text: &|_| None };
+    super::token::fault(secret, &ctx.matched.as_ref()?.route, &request.method, &view, clock::wall())
 }
 
 /// Finds the room that a request names by the rules of its route.

@@ -17,6 +17,8 @@ use super::admit::wish_of;
 use super::cache;
 use super::headers::{self, Origin};
 use super::route::{self, Goes, Matched, Values};
+use super::token;
+use crate::clock;
 use crate::config::settings::{
     Action, App, CacheRule, PathMatch, PathRule, Place, RoomRule, RoomTableSettings, RouteSettings, Settings,
     SiteSettings, Template,
@@ -176,6 +178,10 @@ impl About<'_> {
                 return;
             }
         };
+        if let Some(fault) = self.token_fault() {
+            said.outcome = format!("401: {fault}");
+            return;
+        }
         let conference =
             matches!(self.site.app, App::Conference { .. }) && std::ptr::eq(route, &*self.site.rest);
         // A file's nodes, or a running process's, with a table that nobody else sees.
@@ -243,14 +249,24 @@ impl About<'_> {
         said.response_headers = lines(response.case_header_iter().map(|(n, v)| (n.as_slice(), v.as_bytes())));
     }
 
+    fn header(&self, name: &str) -> Option<&str> {
+        let found = self.question.headers.iter().find(|(n, _)| n.as_str() == name)?;
+        found.1.to_str().ok()
+    }
+
+    /// Says what is wrong with the token, where tokens are verified.
+    fn token_fault(&self) -> Option<&'static str> {
+        let secret = self.site.token_secret.as_ref()?;
+        let (url, header) = (&self.question.url, |name: &str| self.header(name));
+        let view = RequestView { path: url.path(), query: url.query(), header: &header, text: &|_| None };
+        token::fault(secret, &self.matched.route, &self.question.method, &view, clock::wall())
+    }
+
     /// Finds the room; an error is the refusal that the client gets.
     fn room(&self, said: &mut Explained) -> Result<Option<RoomId>, String> {
         let route = &*self.matched.route;
         let Some(pool) = self.matched.pool().filter(|_| route.place != Place::Never) else { return Ok(None) };
-        let header = |name: &str| {
-            let found = self.question.headers.iter().find(|(n, _)| n.as_str() == name)?;
-            found.1.to_str().ok()
-        };
+        let header = |name: &str| self.header(name);
         let url = &self.question.url;
         let values = self.values(None, None);
         let text = |template: &Template| values.expand_whole(template);
@@ -271,7 +287,7 @@ impl About<'_> {
             steps.push(("NFKC, lower case, below its tenant".to_owned(), key.to_string()));
             let id = RoomId { pool: pool.clone(), scope: self.site.name.clone(), key };
             said.room = Some(RoomExplained {
-                rule: rule_text(rule),
+                rule: rule_text(rule, self.site.token_secret.is_some()),
                 steps,
                 key: id.key.to_string(),
                 scope: id.scope.to_string(),
@@ -438,7 +454,7 @@ fn route_explained(site: &SiteSettings, matched: &Matched) -> RouteExplained {
     RouteExplained { name: name.to_string(), when, groups }
 }
 
-fn rule_text(rule: &RoomRule) -> String {
+fn rule_text(rule: &RoomRule, verified: bool) -> String {
     match rule {
         RoomRule::Query(name) => format!("the query parameter {name}"),
         RoomRule::Path(PathRule::Last) => "the last part of the path".to_owned(),
@@ -446,7 +462,10 @@ fn rule_text(rule: &RoomRule) -> String {
         RoomRule::Header(name) => format!("the header {name}"),
         RoomRule::Cookie(name) => format!("the cookie {name}"),
         RoomRule::Text(text) => format!("the text {}", text.as_str()),
-        RoomRule::Claim(members) => format!("the claim {} of the token, not verified", members.as_str()),
+        RoomRule::Claim(members) => {
+            let verified = if verified { "verified here" } else { "not verified" };
+            format!("the claim {} of the token, {verified}", members.as_str())
+        }
         RoomRule::Jitsi => "jitsi: the query parameter room, else the last part of a page's path".to_owned(),
         RoomRule::Conference => "conference: /rooms/ROOM".to_owned(),
     }

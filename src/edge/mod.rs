@@ -35,6 +35,7 @@ mod resolve;
 pub mod route;
 mod stream;
 mod tls;
+mod token;
 mod tunnel;
 mod tunnels;
 mod turn;

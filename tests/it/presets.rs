@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use roomgate::config;
+use roomgate::edge::explain::{Known, Question, explain};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::kit::edge_rig::{HANDSHAKE, Rig, TestNode, read_answer, soon};
@@ -168,7 +169,8 @@ async fn tokens_are_verified_where_a_site_says_so() {
         node.addr
     );
     let loaded = config::load_str("f.yaml", &text, folder.path(), None);
-    let rig = Rig::start_with(loaded.unwrap_or_else(|faults| panic!("{faults}")).settings, |_, _| None);
+    let settings = loaded.unwrap_or_else(|faults| panic!("{faults}")).settings;
+    let rig = Rig::start_with(settings.clone(), |_, _| None);
     let now = roomgate::clock::wall().as_secs();
     let token = |key: &str, exp: u64| {
         let claims = serde_json::json!({ "video": { "room": "Blue" }, "exp": exp });
@@ -197,6 +199,20 @@ async fn tokens_are_verified_where_a_site_says_so() {
             expected == 401,
             "{answer:.300}"
         );
+    }
+    for (token, outcome, rule) in [
+        (good, "sent to n1 of pool p", Some("the claim video.room of the token, verified here")),
+        (token("another", now + 600), "401: the token is not valid", None),
+        (token(secret, now - 1), "401: the token has expired", None),
+    ] {
+        let url = format!("http://plain.test/rtc?access_token={token}").parse().unwrap();
+        let (method, client) = (http::Method::GET, [192, 0, 2, 1].into());
+        let question = Question { url, method, headers: Vec::new(), client };
+        let said = explain(&settings, Known::File, &question, roomgate::clock::now()).unwrap();
+        assert_eq!(said.outcome, outcome);
+        if let Some(rule) = rule {
+            assert_eq!(said.room.map(|room| room.rule).as_deref(), Some(rule));
+        }
     }
     rig.end().await;
 }

@@ -96,7 +96,7 @@ record! {
         /// A text with variables and groups of the route's expression, such as "session/{session}".
         text: TemplateText, optional, live;
         /// A claim of the token in `Authorization: Bearer` or in the query parameter `access_token`, such as "video.room".
-        /// It is read, not verified: it decides about the place and nothing else.
+        /// It decides about the place and nothing else, and is verified only where the site says `verify_tokens`.
         jwt: MemberText, optional, live;
     }
 }
