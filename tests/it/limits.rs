@@ -146,6 +146,37 @@ async fn what_a_route_refuses_costs_the_site_nothing() {
 }
 
 #[tokio::test]
+async fn a_routes_total_its_exempt_networks_and_its_dry_run() {
+    for (limits, least, refused, would) in [
+        ("requests: { total: \"6/m\", total_burst: 3 }", 3, "requests_total", None),
+        ("requests: { per_ip: \"6/m\", burst: 3 }, exempt: [127.0.0.0/8]", 20, "", None),
+        ("requests: { per_ip: \"6/m\", burst: 3 }, dry_run: true", 20, "", Some("requests_per_ip")),
+    ] {
+        let route = format!("routes: [ {{ name: conference-request, limits: {{ {limits} }} }} ]");
+        let (roomgate, client, _backends) = start("", &route).await;
+        let mut h2 = client.h2(JITSI).await.unwrap();
+        let mut passed = 0;
+        for _ in 0..20 {
+            let answer = h2.get("/conference-request/v1?room=a").await.unwrap();
+            if answer.status != 200 {
+                assert_eq!(answer.status, 503, "a total is nobody's own fault");
+                break;
+            }
+            passed += 1;
+        }
+        assert_eq!(passed, least, "{limits}");
+        let counted = roomgate.metrics().await.sum(LIMITED, &["action=\"refused\""]);
+        assert_eq!(counted, if refused.is_empty() { 0.0 } else { 1.0 }, "{limits}");
+        if !refused.is_empty() {
+            assert_eq!(limited(&roomgate, refused, "refused").await, 1.0, "{limits}");
+        }
+        if let Some(would) = would {
+            assert_eq!(limited(&roomgate, would, "dry_run").await, 17.0, "{limits}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn known_rooms_stay_reachable_when_new_ones_are_refused() {
     let limits = "limits: { new_rooms: { per_ip: \"1/h\", burst: 3 } }";
     let (roomgate, client, _backends) = start("", limits).await;
