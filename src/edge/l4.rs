@@ -15,21 +15,18 @@
 //! One side's end is passed on to the other, which may go on (half-close), but not for long without a byte.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use prometheus::IntCounter;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::buffers;
+use super::flow::Flow;
 use super::front_door::{OpenConnection, Shard};
 use crate::clock;
 use crate::config::settings::{Name, PoolNodes, StreamTimeouts};
@@ -40,8 +37,6 @@ use crate::wire::proxy_protocol::{Addresses, encode_v2};
 const TRIES_MAX: usize = 3;
 /// A stream with one side over is closed after this long without a byte.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(60);
-/// Bytes are added to the metric in steps of at least this, so that threads do not meet in it.
-const COUNT_STEP: u64 = 64 * 1024;
 
 /// A client whose bytes pass as they are.
 pub(super) struct Client {
@@ -228,16 +223,15 @@ impl Relay {
         let mut pair = Pair {
             client,
             node,
-            to_client: Pipe::new(metrics.l4_bytes_from_node.clone()),
-            to_node: Pipe::new(metrics.l4_bytes_from_client.clone()),
+            to_client: Flow::new(metrics.l4_bytes_from_node.clone()),
+            to_node: Flow::new(metrics.l4_bytes_from_client.clone()),
         };
         pair.to_node.count(received.len());
-        pair.to_node.waiting = if proxy_protocol {
+        if proxy_protocol {
             let destination = destination.or_else(|| pair.client.local_addr().ok()).unwrap_or(peer);
-            [encode_v2(&Addresses { source: peer, destination }), received.into()].concat()
-        } else {
-            received.into()
-        };
+            pair.to_node.append(&encode_v2(&Addresses { source: peer, destination }));
+        }
+        pair.to_node.append(&received);
         // An async block holds what it captured once; arguments of an async function it would hold twice.
         async move {
             let end = {
@@ -255,8 +249,8 @@ impl Relay {
 struct Pair {
     client: TcpStream,
     node: TcpStream,
-    to_client: Pipe,
-    to_node: Pipe,
+    to_client: Flow,
+    to_node: Flow,
 }
 
 /// What happened while bytes moved.
@@ -314,10 +308,11 @@ impl Pair {
 
     /// Moves bytes in both directions until something happens.
     fn poll_relay(&mut self, cx: &mut Context<'_>, half_closed: bool, last: &mut Instant) -> Poll<Event> {
-        let before = (self.to_client.total, self.to_node.total);
-        let down = self.to_client.poll(cx, &mut self.node, &mut self.client);
-        let up = self.to_node.poll(cx, &mut self.client, &mut self.node);
-        if (self.to_client.total, self.to_node.total) != before {
+        let totals = |pair: &Self| (pair.to_client.total(), pair.to_node.total());
+        let before = totals(self);
+        let down = self.to_client.poll(cx, &mut self.node, &mut self.client, Flow::send);
+        let up = self.to_node.poll(cx, &mut self.client, &mut self.node, Flow::send);
+        if totals(self) != before {
             *last = clock::now();
         }
         match (down, up) {
@@ -328,156 +323,5 @@ impl Pair {
             }
             (Poll::Ready(Ok(())) | Poll::Pending, Poll::Ready(Ok(())) | Poll::Pending) => Poll::Pending,
         }
-    }
-}
-
-/// One direction.
-struct Pipe {
-    /// Read and not yet taken by the other side. Empty and without memory while the direction is idle.
-    waiting: Vec<u8>,
-    at: usize,
-    side: Side,
-    total: u64,
-    uncounted: u64,
-    counter: IntCounter,
-}
-
-/// How far the source has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Open,
-    /// It has ended; the other side is told when all is written.
-    Ended,
-    /// The other side has been told.
-    Told,
-}
-
-impl Pipe {
-    fn new(counter: IntCounter) -> Self {
-        Self { waiting: Vec::new(), at: 0, side: Side::Open, total: 0, uncounted: 0, counter }
-    }
-
-    fn count(&mut self, bytes: usize) {
-        self.total += bytes as u64;
-        self.uncounted += bytes as u64;
-        if self.uncounted >= COUNT_STEP {
-            self.counter.inc_by(std::mem::take(&mut self.uncounted));
-        }
-    }
-
-    /// Moves bytes until the source has none, or the other side takes none. Ready when the direction is over.
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        loop {
-            ready!(self.poll_waiting(cx, to))?;
-            match self.side {
-                Side::Told => return Poll::Ready(Ok(())),
-                Side::Ended => {
-                    // A side that cannot be told any more is as good as told.
-                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
-                    self.side = Side::Told;
-                }
-                Side::Open => ready!(self.poll_move(cx, from, to))?,
-            }
-        }
-    }
-
-    /// Writes what waits.
-    fn poll_waiting<W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut W,
-    ) -> Poll<io::Result<()>> {
-        while self.at < self.waiting.len() {
-            let rest = self.waiting.get(self.at..).unwrap_or_default();
-            let written = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.at += written;
-        }
-        if self.waiting.capacity() > 0 {
-            buffers::give(std::mem::take(&mut self.waiting));
-        }
-        self.at = 0;
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads once and writes at once what the other side takes.
-    fn poll_move<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        buffers::with_scratch(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            ready!(Pin::new(from).poll_read(cx, &mut buf))?;
-            let mut rest = buf.filled();
-            if rest.is_empty() {
-                self.side = Side::Ended;
-                return Poll::Ready(Ok(()));
-            }
-            self.count(rest.len());
-            while !rest.is_empty() {
-                match Pin::new(&mut *to).poll_write(cx, rest) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => break,
-                }
-            }
-            if !rest.is_empty() {
-                self.waiting = buffers::take();
-                self.waiting.extend_from_slice(rest);
-            }
-            Poll::Ready(Ok(()))
-        })
-    }
-}
-
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        self.counter.inc_by(self.uncounted);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn bytes_that_are_not_taken_wait_and_stop_the_reading() {
-        let (mut source, mut from) = tokio::io::duplex(1024 * 1024);
-        let (mut to, mut sink) = tokio::io::duplex(1000);
-        source.write_all(&vec![7; 100_000]).await.unwrap();
-        let counter = IntCounter::new("bytes", "bytes").unwrap();
-        let mut pipe = Pipe::new(counter.clone());
-        let poll = std::future::poll_fn(|cx| {
-            assert!(pipe.poll(cx, &mut from, &mut to).is_pending());
-            Poll::Ready(())
-        });
-        poll.await;
-        assert!(
-            pipe.waiting.len() <= buffers::BYTES && pipe.total <= 2 * buffers::BYTES as u64,
-            "{}",
-            pipe.total
-        );
-        source.shutdown().await.unwrap();
-        let drained = async {
-            let mut all = Vec::new();
-            sink.read_to_end(&mut all).await.unwrap();
-            all.len()
-        };
-        let (done, count) =
-            tokio::join!(std::future::poll_fn(|cx| pipe.poll(cx, &mut from, &mut to)), drained);
-        done.unwrap();
-        assert_eq!((count, pipe.waiting.capacity()), (100_000, 0));
-        drop(pipe);
-        assert_eq!(counter.get(), 100_000);
     }
 }

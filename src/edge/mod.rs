@@ -18,6 +18,7 @@ mod cors;
 mod dial;
 pub mod explain;
 mod files;
+mod flow;
 mod forwarded;
 mod front_door;
 mod h1;

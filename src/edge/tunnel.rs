@@ -26,7 +26,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::Shared;
 use super::access_log::Pending;
-use super::pipe::{Pipe, Side};
+use super::flow::Side;
+use super::pipe::Pipe;
 use super::stream::FrontStream;
 use super::tunnels::{FAREWELL, Order, Ticket};
 use crate::clock;
@@ -122,7 +123,7 @@ impl Tunnel {
             to_client: Pipe::new(metrics.tunnel_bytes_from_node.clone()),
             to_node: Pipe::new(metrics.tunnel_bytes_from_client.clone()),
         };
-        pair.to_client.greet(greeting.head, &greeting.frames);
+        pair.to_client.greet(&greeting.head, &greeting.frames);
         let counted = Counted::new(shared);
         // An async block holds what it captured once; arguments of an async function it would hold twice.
         async move {
