@@ -455,6 +455,7 @@ impl ProxyHttp for Phases {
         let took = clock::now().duration_since(ctx.started);
         self.shared.parts.metrics.response_seconds.observe(took.as_secs_f64());
         ctx.head_took = Some(took);
+        self.note_changed(session.req_header(), ctx);
         if ctx.matched.as_ref().is_some_and(|matched| matched.route.learn.is_some()) {
             ctx.learning = Learning::begin(response).map(Box::new);
         }
@@ -557,7 +558,7 @@ impl ProxyHttp for Phases {
         }
         self.shared.parts.metrics.requests.count(ctx.status);
         log_request(session.req_header(), error, ctx);
-        self.note_cached(session.req_header(), ctx);
+        self.note_cached(ctx);
         self.shared.log.request(session, ctx);
         self.shared.limits.answered(&ctx.settings, ctx.peer().ip(), ctx.status);
     }

@@ -88,6 +88,8 @@ pub const CACHE_STORED: &str = "roomgate_cache_stored_total";
 pub const CACHE_NOT_STORED: &str = "roomgate_cache_not_stored_total";
 /// Counter: answers that went because there was no room.
 pub const CACHE_EVICTED: &str = "roomgate_cache_evicted_total";
+/// Gauge: requests that wait for another's fetch.
+pub const CACHE_WAITING: &str = "roomgate_cache_waiting";
 /// Counter: answers that were taken away by their URL.
 pub const CACHE_PURGED: &str = "roomgate_cache_purged_total";
 

@@ -73,7 +73,8 @@ class Person {
   }
 
   toString() {
-    return `${this.at}/${this.nick} (${this.constructor.name}) sees ${[...this.seen]}, ${this.sessions} sessions`;
+    const stream = this.xmpp ? `, ${this.xmpp.status}, last error ${this.error}` : "";
+    return `${this.at}/${this.nick} (${this.constructor.name}) sees ${[...this.seen]}, ${this.sessions} sessions${stream}`;
   }
 }
 
@@ -85,7 +86,7 @@ class Socket extends Person {
     this.xmpp = client({ service, domain: this.input.domain, credentials, timeout: 20_000 });
     this.xmpp.reconnect.delay = 200;
     // What goes wrong is tried again; what stays wrong is seen in the end.
-    this.xmpp.on("error", () => {});
+    this.xmpp.on("error", (error) => (this.error = `${this.xmpp.status}: ${error}`));
     this.xmpp.on("stanza", (stanza) => this.take(stanza));
     this.xmpp.streamManagement.on("resumed", () => (this.resumed += 1));
     this.xmpp.on("online", (address) => this.enter(String(address)).catch(() => {}));

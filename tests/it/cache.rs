@@ -503,6 +503,33 @@ async fn those_who_waited_in_vain_go_by_themselves() {
     house.rig.end().await;
 }
 
+/// The connection's bounds are free again, so what it asked for must be.
+#[tokio::test]
+async fn a_stream_that_waits_ends_with_its_connection() {
+    let house = House::new().await;
+    let gate = Arc::new(Semaphore::new(0));
+    house.node.says("/plain/x", Script { gate: Some(gate.clone()), ..Script::new(HOUR, "") });
+    let mut leader = house.rig.tls("http/1.1").await;
+    leader.write_all(b"GET /plain/x HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+    until("the node is asked", || house.node.asked("/plain/x") == 1).await;
+    let tls = TokioIo::new(house.rig.tls("h2").await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), tls).await.unwrap();
+    tokio::spawn(connection);
+    let mut streams = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let request = http::Request::get("https://a.test/plain/x").body(Empty::<Bytes>::new()).unwrap();
+        streams.spawn(client.send_request(request));
+    }
+    until("they wait", || house.rig.metrics.edge.cache.waiting.get() == 5).await;
+    // The last of them closes the connection.
+    drop((client, streams));
+    until("nobody waits", || house.rig.metrics.edge.cache.waiting.get() == 0).await;
+    gate.add_permits(1);
+    assert!(read_answer(&mut leader).await.0.starts_with("HTTP/1.1 200"));
+    house.rig.end().await;
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_ends_nothing_and_a_node_that_breaks_off_leaves_nothing() {
     let house = House::new().await;
@@ -601,6 +628,18 @@ async fn purges_and_unsafe_methods_take_away() {
     house.node.says("/kind/a", Script { status: "403 No", ..Script::new("", "no") });
     house.ask("DELETE", "a.test", "/kind/a", "").await;
     assert_eq!(house.fates("/kind/a", 1).await, ["hit"]);
+    // It is gone before the client learns of the change, however long the answer is.
+    let gate = Arc::new(Semaphore::new(0));
+    house.node.says("/kind/a", Script { gate: Some(gate.clone()), ..Script::new("", "changed") });
+    let mut client = house.rig.plain().await;
+    client.write_all(b"DELETE /kind/a HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+    let mut head = [0; 12];
+    soon("its head", client.read_exact(&mut head)).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    house.node.says("/kind/a", Script::new(HOUR, "new"));
+    assert_eq!(house.get("/kind/a", "").await.1, b"new");
+    gate.add_permits(1);
+    drop(client);
     // What is on its way when it is purged is not kept.
     for chunked in [false, true] {
         let target = format!("/plain/way{chunked}");

@@ -330,7 +330,7 @@ pub(super) async fn fill(
             Ok(None) => {
                 body.end(End::Whole);
                 if let Some(Filled::Later(lead)) = filling.filled.take() {
-                    let landed = match cache.put(&lead, &object) {
+                    let landed = match cache.put(&lead, &object, None) {
                         Some(_) => Landed::Kept(object.clone()),
                         None => Landed::Passed,
                     };

@@ -68,6 +68,8 @@ pub(super) struct Times {
 /// By what an answer is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
+    /// When it was asked for.
+    asked: Instant,
     /// When it came.
     since: Instant,
     /// How old it was then (RFC 9111 section 4.2.3).
@@ -152,6 +154,7 @@ pub(super) fn judge(
     let delay = times.answered.saturating_duration_since(times.asked);
     let age_then = apparent.max(said.saturating_add(delay)).min(YEAR);
     let terms = Terms {
+        asked: times.asked,
         since: times.answered,
         age_then,
         lifetime,
@@ -180,6 +183,11 @@ pub(super) enum Use {
 }
 
 impl Terms {
+    /// Whether another answer was asked for later. Which of two is the newer one cannot be told from when they came.
+    pub(super) fn is_older_than(&self, other: &Self) -> bool {
+        self.asked < other.asked
+    }
+
     /// How old the answer is (RFC 9111 section 4.2.3).
     pub(super) fn age(&self, now: Instant) -> Duration {
         self.age_then.saturating_add(now.saturating_duration_since(self.since)).min(YEAR * 2)

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use http::{HeaderMap, HeaderName, Uri, header};
 
-use crate::config::settings::{Action, RouteSettings, Template};
+use crate::config::settings::{Action, HeaderEdits, RouteSettings, Template};
 use crate::edge::headers::{is_hop_by_hop, takes_encoding};
 
 /// Longest URL of an answer that is kept, in bytes.
@@ -45,14 +45,20 @@ pub(super) fn read_url(text: &str) -> Result<String, String> {
     url(tls, host, target.as_bytes()).ok_or_else(wrong)
 }
 
-/// Tells ways to nodes apart: an answer is kept for the pool, the service and the path that it came from, and for the host
-/// that a trusted peer told of.
+/// Tells ways to nodes apart: an answer is kept for the pool, the service and the path that it came from, for what the route
+/// tells the node beside the client's own headers, and for the host that a trusted peer told of.
 pub(super) fn way(route: &RouteSettings, told_host: &[u8]) -> u64 {
     let Action::Proxy { pool, service, node } = &route.action else { return 0 };
     let text = |template: &Option<Template>| template.as_ref().map(|template| template.as_str().to_owned());
     let mut hasher = DefaultHasher::new();
     (pool, service, text(node), text(&route.rewrite), text(&route.service_rewrite), told_host)
         .hash(&mut hasher);
+    let HeaderEdits { remove, set, add, default } = &route.request_headers;
+    remove.hash(&mut hasher);
+    for edits in [set, add, default] {
+        edits.len().hash(&mut hasher);
+        edits.iter().for_each(|(name, value)| (name, value.as_str()).hash(&mut hasher));
+    }
     hasher.finish()
 }
 

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+use prometheus::IntGauge;
 use tokio::sync::watch;
 
 use crate::config::settings::Settings;
@@ -66,6 +67,13 @@ struct State {
     table: Table<Arc<Object>>,
     flights: HashMap<Flown, Arc<Flight>>,
     passed: HashMap<u64, Instant>,
+}
+
+impl State {
+    fn is_passed(&self, flown: u64, now: Instant) -> bool {
+        let since = self.passed.get(&flown);
+        since.is_some_and(|since| now.saturating_duration_since(*since) < PASSED_FOR)
+    }
 }
 
 /// What is being fetched: the URL, the way, and the encodings that are asked for.
@@ -117,6 +125,7 @@ struct Lead {
 
 /// A place among those that wait.
 struct Follow {
+    gauge: IntGauge,
     flight: Arc<Flight>,
     landed: watch::Receiver<Option<Landed>>,
 }
@@ -204,8 +213,9 @@ impl Cache {
         !self.is_empty.load(Ordering::Relaxed) && self.state().table.knows(url)
     }
 
-    /// Keeps an answer; returns by what it can be taken away again. `None`: it was purged on its way.
-    fn put(&self, lead: &Lead, object: &Arc<Object>) -> Option<u64> {
+    /// Keeps an answer; returns by what it can be taken away again. `None`: it was purged on its way, or another one that
+    /// was asked for later is there. `renewed` is the one that it was made of, which goes.
+    fn put(&self, lead: &Lead, object: &Arc<Object>, renewed: Option<&Arc<Object>>) -> Option<u64> {
         let bytes = object.held.bytes() + object.body.held();
         let flown = &lead.flown;
         let mut state = self.state();
@@ -213,11 +223,18 @@ impl Cache {
         if lead.flight.purged.load(Ordering::Relaxed) || self.memory_max.load(Ordering::Relaxed) == 0 {
             return None;
         }
+        // Requests that take other encodings have flights of their own, and their answers may be for everybody.
+        let there = state.table.like(&flown.url, flown.way, &object.varied);
+        if there.is_some_and(|there| object.terms.is_older_than(&there.terms)) {
+            return None;
+        }
+        // A node that now names other headers in `Vary` would leave the old one beside it, with the same body.
+        let old = renewed.and_then(|old| state.table.remove_one(&flown.url, |there| Arc::ptr_eq(there, old)));
         let varied = object.varied.clone();
         let (gone, id) = state.table.put(flown.url.clone(), flown.way, varied, bytes, object.clone());
         self.changed(&state);
         drop(state);
-        drop(gone);
+        drop((gone, old));
         self.metrics.stored.inc();
         Some(id)
     }
@@ -278,13 +295,17 @@ impl Cache {
     }
 
     fn is_passed(&self, flown: &Flown, now: Instant) -> bool {
-        let state = self.state();
-        let since = state.passed.get(&self.hasher.hash_one(flown));
-        since.is_some_and(|since| now.saturating_duration_since(*since) < PASSED_FOR)
+        self.state().is_passed(self.hasher.hash_one(flown), now)
     }
 
     /// Becomes the one who fetches, or one who waits. `kept` is what the request found before.
-    fn join(self: &Arc<Self>, flown: &Flown, request: &HeaderMap, kept: Option<&Arc<Object>>) -> Join {
+    fn join(
+        self: &Arc<Self>,
+        flown: &Flown,
+        request: &HeaderMap,
+        kept: Option<&Arc<Object>>,
+        now: Instant,
+    ) -> Join {
         let mut state = self.state();
         if let Some(flight) = state.flights.get(flown) {
             // One that was purged brings what is no longer wanted.
@@ -293,14 +314,17 @@ impl Cache {
                 return Join::Alone;
             }
             flight.waiting.fetch_add(1, Ordering::Relaxed);
-            return Join::Follow(Follow { flight: flight.clone(), landed: flight.landed.subscribe() });
+            let gauge = self.metrics.waiting.clone();
+            gauge.inc();
+            return Join::Follow(Follow { gauge, flight: flight.clone(), landed: flight.landed.subscribe() });
         }
         if state.flights.len() >= FLIGHTS_MAX || self.memory_max.load(Ordering::Relaxed) == 0 {
             return Join::Alone;
         }
         // Between a request's look and this a whole fetch may have come and gone.
         let found = state.table.find(&flown.url, flown.way, request);
-        if found.map(Arc::as_ptr) != kept.map(Arc::as_ptr) {
+        let changed = found.map(Arc::as_ptr) != kept.map(Arc::as_ptr);
+        if changed || state.is_passed(self.hasher.hash_one(flown), now) {
             return Join::Changed;
         }
         let (landed, _) = watch::channel(None);
@@ -378,6 +402,7 @@ impl Follow {
 impl Drop for Follow {
     fn drop(&mut self) {
         self.flight.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
     }
 }
 
@@ -437,13 +462,13 @@ mod tests {
                 match rng.random_range(0..100) {
                     0..60 => {
                         let kept = cache.find(&flown.url, 0, &none);
-                        let Join::Lead(lead) = cache.join(&flown, &none, kept.as_ref()) else {
+                        let Join::Lead(lead) = cache.join(&flown, &none, kept.as_ref(), clock::now()) else {
                             panic!("seed {seed}: nobody else fetches")
                         };
                         match object(&cache, &flown, rng.random_range(0..BOUND / 4)) {
                             None => refused += 1,
                             Some(object) if rng.random() => {
-                                assert!(cache.put(&lead, &object).is_some());
+                                assert!(cache.put(&lead, &object, None).is_some());
                                 stored += 1;
                                 lead.land(Landed::Kept(object));
                             }
@@ -475,23 +500,62 @@ mod tests {
     #[test]
     fn a_request_that_missed_before_another_stored_looks_again() {
         let (cache, flown, none) = (cache(), flown(1), HeaderMap::new());
-        let join = |kept: Option<&Arc<Object>>| cache.join(&flown, &none, kept);
+        let join = |kept: Option<&Arc<Object>>| cache.join(&flown, &none, kept, clock::now());
         let missed = cache.find(&flown.url, 0, &none);
         let Join::Lead(lead) = join(missed.as_ref()) else { panic!("nobody fetches") };
         let first = object(&cache, &flown, 10).unwrap();
-        cache.put(&lead, &first).unwrap();
+        cache.put(&lead, &first, None).unwrap();
         lead.land(Landed::Kept(first.clone()));
         assert!(matches!(join(missed.as_ref()), Join::Changed));
         // What is found and has to be asked for is fetched; one that was renewed meanwhile is not.
         let found = cache.find(&flown.url, 0, &none);
         let Join::Lead(lead) = join(found.as_ref()) else { panic!("nobody fetches") };
-        cache.put(&lead, &object(&cache, &flown, 20).unwrap()).unwrap();
+        cache.put(&lead, &object(&cache, &flown, 20).unwrap(), None).unwrap();
         drop(lead);
         assert!(matches!(join(found.as_ref()), Join::Changed));
         // And one that is gone is no longer asked for by its tag.
         cache.purge(&flown.url);
         assert!(matches!(join(found.as_ref()), Join::Changed));
         assert!(matches!(join(None), Join::Lead(_)));
+        // What has just turned out not to be kept is not waited for.
+        cache.pass(&flown, Not::Unsaid, clock::now());
+        assert!(matches!(join(None), Join::Changed));
+    }
+
+    #[test]
+    fn of_two_answers_the_one_asked_for_later_stays() {
+        let (cache, none) = (cache(), HeaderMap::new());
+        let plain = flown(1);
+        let packed = Flown { encodings: "gzip".to_owned(), ..flown(1) };
+        let lead = |flown: &Flown| match cache.join(flown, &none, None, clock::now()) {
+            Join::Lead(lead) => lead,
+            Join::Follow(_) | Join::Changed | Join::Alone => panic!("nobody fetches"),
+        };
+        let (first, second) = (lead(&plain), lead(&packed));
+        let old = object(&cache, &plain, 10).unwrap();
+        let new = object(&cache, &plain, 20).unwrap();
+        assert!(old.terms.is_older_than(&new.terms));
+        assert!(cache.put(&second, &new, None).is_some());
+        assert!(cache.put(&first, &old, None).is_none(), "it was asked for before");
+        assert!(Arc::ptr_eq(&cache.find(&plain.url, 0, &none).unwrap(), &new));
+    }
+
+    #[test]
+    fn one_that_is_renewed_leaves_nothing_beside_it() {
+        let (cache, flown, none) = (cache(), flown(1), HeaderMap::new());
+        let Join::Lead(lead) = cache.join(&flown, &none, None, clock::now()) else {
+            panic!("nobody fetches")
+        };
+        let old = object(&cache, &flown, 10).unwrap();
+        cache.put(&lead, &old, None).unwrap();
+        let varied = vec![(http::header::ACCEPT_LANGUAGE, Vec::new())];
+        let held = cache.take(100).unwrap();
+        let (status, headers, body) = (old.status, none.clone(), old.body.clone());
+        let new = Arc::new(Object { status, headers, terms: old.terms, varied, body, held });
+        cache.put(&lead, &new, Some(&old)).unwrap();
+        drop(old);
+        assert_eq!(cache.status().objects, 1, "the node varies by another header now");
+        assert!(Arc::ptr_eq(&cache.find(&flown.url, 0, &none).unwrap(), &new));
     }
 
     #[tokio::test]
@@ -499,11 +563,11 @@ mod tests {
         let cache = cache();
         let flown = flown(1);
         let wait = Duration::from_secs(5);
-        let lead = |cache: &Arc<Cache>| match cache.join(&flown, &HeaderMap::new(), None) {
+        let lead = |cache: &Arc<Cache>| match cache.join(&flown, &HeaderMap::new(), None, clock::now()) {
             Join::Lead(lead) => lead,
             Join::Follow(_) | Join::Changed | Join::Alone => panic!("nobody fetches"),
         };
-        let follow = |cache: &Arc<Cache>| match cache.join(&flown, &HeaderMap::new(), None) {
+        let follow = |cache: &Arc<Cache>| match cache.join(&flown, &HeaderMap::new(), None, clock::now()) {
             Join::Follow(follow) => Some(follow),
             Join::Lead(_) | Join::Changed | Join::Alone => None,
         };
@@ -514,9 +578,9 @@ mod tests {
         // Purged: what comes is not kept, and new requests neither wait for it nor fetch in its place.
         let (first, second) = (lead(&cache), follow(&cache).unwrap());
         cache.purge_below("https://a/");
-        assert!(matches!(cache.join(&flown, &HeaderMap::new(), None), Join::Alone));
+        assert!(matches!(cache.join(&flown, &HeaderMap::new(), None, clock::now()), Join::Alone));
         let object = object(&cache, &flown, 10).unwrap();
-        assert!(cache.put(&first, &object).is_none());
+        assert!(cache.put(&first, &object, None).is_none());
         first.land(Landed::Passed);
         assert!(matches!(second.wait(wait).await, Some(Landed::Passed)));
         // So many may wait, and so many fetches be waited for.
@@ -525,12 +589,15 @@ mod tests {
         assert_eq!(waiting.len(), WAITING_MAX);
         drop((first, waiting));
         let leads: Vec<Lead> = (0..FLIGHTS_MAX as u64)
-            .map(|n| match cache.join(&self::flown(n), &HeaderMap::new(), None) {
+            .map(|n| match cache.join(&self::flown(n), &HeaderMap::new(), None, clock::now()) {
                 Join::Lead(lead) => lead,
                 Join::Follow(_) | Join::Changed | Join::Alone => panic!("{n}"),
             })
             .collect();
-        assert!(matches!(cache.join(&self::flown(FLIGHTS_MAX as u64), &HeaderMap::new(), None), Join::Alone));
+        assert!(matches!(
+            cache.join(&self::flown(FLIGHTS_MAX as u64), &HeaderMap::new(), None, clock::now()),
+            Join::Alone
+        ));
         drop(leads);
         assert!(cache.state().flights.is_empty());
         // What is known not to be kept, for a minute and in bounded number.

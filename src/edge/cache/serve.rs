@@ -1,6 +1,7 @@
 //! A request's way through the cache: found, waited for, or fetched; and an answer's way out of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -13,7 +14,7 @@ use super::fresh::{self, Bypass, Not, Terms, Use, Wishes};
 use super::key::{self, Varied};
 use super::object::{self, Body, End, Object};
 use super::status::{Outcome, Told};
-use super::{Cache, Flown, Join, Landed, Lead};
+use super::{Cache, Flown, Follow, Join, Landed, Lead};
 use crate::clock;
 use crate::config::settings::CacheRule;
 use crate::edge::compress;
@@ -115,13 +116,13 @@ impl Phases {
             if request.method == Method::HEAD || cache.is_passed(&ask.flown, now) {
                 return Ok(past(ctx, Outcome::Unstored, why));
             }
-            match cache.join(&ask.flown, &request.headers, kept.as_ref()) {
+            match cache.join(&ask.flown, &request.headers, kept.as_ref(), now) {
                 Join::Changed => {}
                 Join::Alone => return Ok(past(ctx, Outcome::Unstored, why)),
                 Join::Lead(lead) => return self.lead(session, ctx, &ask, lead, kept, why).await,
                 Join::Follow(follow) => {
                     let most = ctx.matched.as_ref().map(|matched| patience(&matched.route.timeouts));
-                    let landed = follow.wait(most.unwrap_or_default()).await;
+                    let landed = self.follow(session, follow, most.unwrap_or_default()).await?;
                     let fits = |object: &Object| key::fits(&object.varied, &session.req_header().headers);
                     match landed {
                         Some(Landed::Kept(object)) if fits(&object) => {
@@ -145,6 +146,30 @@ impl Phases {
             }
         }
         Ok(past(ctx, Outcome::Unstored, "miss"))
+    }
+
+    /// Waits for another's fetch, unless the client leaves: a stream of HTTP/2 would outlive its connection, and so all
+    /// bounds on connections.
+    async fn follow(
+        &self,
+        session: &mut Session,
+        follow: Follow,
+        most: Duration,
+    ) -> pingora::Result<Option<Landed>> {
+        let left = session.downstream_session.watch_h2_stream_close();
+        let left = async {
+            match left {
+                Some(left) => left.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            landed = follow.wait(most) => Ok(landed),
+            left = left => Err(match left {
+                Ok(reason) => Error::explain(ErrorType::H2Error, format!("the client left: {reason}")).into_down(),
+                Err(error) => error,
+            }),
+        }
     }
 
     /// Fetches for all that wait.
@@ -187,8 +212,9 @@ impl Phases {
                 let (upstream, filled) = *rest;
                 let handover = Handover::default();
                 let cache = self.shared.cache.clone();
-                // Nobody's task but its own: the client may leave, others read on.
-                self.shared.tasks.spawn(fill(cache, object.clone(), upstream, filled, handover.clone()));
+                // Nobody's task but its own: the client may leave, others read on, those of other threads too.
+                let fill = fill(cache, object.clone(), upstream, filled, handover.clone());
+                self.shared.tasks.spawn(self.connections.track_future(fill));
                 self.give_live(session, ctx, ask, &object, Told::new(Outcome::Miss, why), Some(handover))
                     .await
             }
@@ -233,8 +259,8 @@ impl Phases {
 
     /// Asks the node behind the back of a request that gets a stale answer (RFC 5861 section 3).
     fn refresh(&self, session: &Session, ctx: &mut Request, ask: &Ask, kept: &Arc<Object>) {
-        let Join::Lead(lead) = self.shared.cache.join(&ask.flown, &session.req_header().headers, Some(kept))
-        else {
+        let request = &session.req_header().headers;
+        let Join::Lead(lead) = self.shared.cache.join(&ask.flown, request, Some(kept), clock::now()) else {
             return;
         };
         let Ok(node) = self.pick(ctx) else { return };
@@ -389,10 +415,14 @@ impl Phases {
     }
 
     /// Notes what a request did to the cache, once it has been answered.
-    pub(in crate::edge) fn note_cached(&self, request: &RequestHeader, ctx: &Request) {
+    pub(in crate::edge) fn note_cached(&self, ctx: &Request) {
         if let Some(told) = ctx.cache {
             self.shared.cache.count(told.outcome);
         }
+    }
+
+    /// Takes away what an unsafe method has changed, before its client learns that it has.
+    pub(in crate::edge) fn note_changed(&self, request: &RequestHeader, ctx: &Request) {
         let safe = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
         if !safe && (200..400).contains(&ctx.status) {
             let host = ctx.url_host(request);
@@ -471,7 +501,7 @@ async fn settle(
 fn store(cache: &Arc<Cache>, lead: Lead, object: Arc<Object>, upstream: Upstream) -> Settled {
     let filled = if object.body.length.is_none() {
         Filled::Later(lead)
-    } else if let Some(id) = cache.put(&lead, &object) {
+    } else if let Some(id) = cache.put(&lead, &object, None) {
         let url = lead.flown.url.clone();
         lead.land(Landed::Kept(object.clone()));
         Filled::Known(url, id)
@@ -522,7 +552,7 @@ fn renew(
     let terms = fresh::judge(old.status, &judged, rule, upstream.times).ok()?;
     let varied = key::varied(&headers, client)?;
     let object = object(cache, lead, old.status, headers, terms, varied, old.body.clone()).ok()?;
-    cache.put(lead, &object).map(|_| object)
+    cache.put(lead, &object, Some(old)).map(|_| object)
 }
 
 fn object(

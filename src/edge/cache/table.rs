@@ -69,6 +69,18 @@ impl<V> Table<V> {
         Some(&slot.value)
     }
 
+    /// The answer whose place another one would take.
+    pub(super) fn like(&self, url: &str, way: u64, varied: &Varied) -> Option<&V> {
+        let slots = self.slots.get(url)?;
+        slots.iter().find(|slot| slot.way == way && slot.varied == *varied).map(|slot| &slot.value)
+    }
+
+    /// Takes one answer to a URL away.
+    pub(super) fn remove_one(&mut self, url: &str, is_it: impl Fn(&V) -> bool) -> Option<V> {
+        let id = self.slots.get(url)?.iter().find(|slot| is_it(&slot.value))?.id;
+        self.remove_id(url, id)
+    }
+
     /// Keeps an answer, in place of one for the same requests. Returns what had to go for it, and its id.
     pub(super) fn put(
         &mut self,
@@ -198,6 +210,11 @@ mod tests {
         let (gone, _) = table.put(url.clone(), 1, by_lang("de"), 15, "de again");
         assert_eq!((gone, table.objects(), table.bytes()), (vec!["de"], 3, 35));
         assert_eq!(table.find(&url, 1, &lang("de")), Some(&"de again"));
+        assert_eq!(table.like(&url, 1, &by_lang("de")), Some(&"de again"));
+        assert_eq!(table.like(&url, 2, &by_lang("de")), None);
+        assert_eq!(table.remove_one(&url, |value| *value == "en"), Some("en"));
+        assert_eq!(table.remove_one(&url, |value| *value == "en"), None);
+        table.put(url.clone(), 1, by_lang("en"), 10, "en");
         assert_eq!(table.remove(&url).len(), 3);
         assert_eq!((table.objects(), table.bytes(), table.knows(&url)), (0, 0, false));
     }

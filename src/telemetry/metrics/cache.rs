@@ -20,6 +20,8 @@ pub struct CacheMetrics {
     pub not_stored: IntCounterVec,
     /// Answers that went because there was no room.
     pub evicted: IntCounter,
+    /// Requests that wait for another's fetch.
+    pub waiting: IntGauge,
     /// Answers that were taken away by their URL.
     pub purged: IntCounter,
 }
@@ -43,6 +45,7 @@ impl CacheMetrics {
                 &["reason"],
             ),
             evicted: counter(registry, names::CACHE_EVICTED, "Answers that went because there was no room"),
+            waiting: gauge(registry, names::CACHE_WAITING, "Requests that wait for another's fetch"),
             purged: counter(registry, names::CACHE_PURGED, "Answers that were taken away by their URL"),
         }
     }
