@@ -143,8 +143,10 @@ impl Tunnel {
             if let Some(mut log) = log {
                 log.end(end.as_str(), Some((pair.to_node.moved(), pair.to_client.moved())));
             }
-            let closed = &counted.shared.parts.metrics.tunnels_closed;
-            closed.with_label_values(&[end.as_str()]).inc();
+            let shared = counted.shared.clone();
+            drop((pair, hold, open, ticket, counted));
+            // Last of all: whoever sees the end counted sees everything else counted too.
+            shared.parts.metrics.tunnels_closed.with_label_values(&[end.as_str()]).inc();
         }
     }
 }

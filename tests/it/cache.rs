@@ -257,7 +257,7 @@ async fn what_was_fetched_once_is_given_again() {
         until("it is kept", || house.rig.edge.cache().objects > usize::from(chunked)).await;
         let second = house.get(&target, "").await;
         assert_eq!((fate(&second).as_str(), &second.1[..]), ("hit", &b"hello, cache"[..]));
-        assert_eq!(field(&second, "age"), Some("7"), "{}", second.0);
+        assert!(matches!(field(&second, "age"), Some("7" | "8" | "9")), "{}", second.0);
         assert!(second.0.contains("cache-status: roomgate; hit; ttl=35"), "{}", second.0);
         assert_eq!(field(&second, "content-length"), Some("12"), "{}", second.0);
         assert_eq!((field(&second, "x-node"), field(&second, "etag")), (Some("n"), Some("\"a\"")));
@@ -576,7 +576,7 @@ async fn a_stale_answer_is_given_while_the_node_is_asked_and_when_it_is_down() {
         assert_eq!((fate(&answer).as_str(), &answer.1[..]), ("hit", &b"old"[..]));
         assert!(answer.0.contains("ttl=-5"), "{}", answer.0);
     }
-    assert_eq!(house.node.asked("/kind/x"), 2);
+    until("it is asked behind it, once", || house.node.asked("/kind/x") == 2).await;
     house.node.says("/kind/x", Script::new(HOUR, "new"));
     gate.add_permits(1);
     soon("the new one is there", async { while house.get("/kind/x", "").await.1 != b"new" {} }).await;

@@ -281,7 +281,7 @@ async fn checks_go_the_way_that_requests_go() {
     let dir = tempfile::tempdir().unwrap();
     let (good, other) = (Authority::new("good", dir.path()), Authority::new("other", dir.path()));
     let h2 = Front::Tls(good.server(&["127.0.0.1"], &[b"h2"], None));
-    let check = "check: { http: /about/health, every: 300ms, timeout: 300ms }";
+    let check = "check: { http: /about/health, every: 2s, timeout: 2s }";
     for (front, pool, up) in [
         (h2.clone(), format!("protocol: h2, tls: {{ {} }}", good.file()), true),
         (h2, format!("protocol: h2, tls: {{ {} }}", other.file()), false),

@@ -1,7 +1,6 @@
 //! The binary's own front door: redirects, protocols, unknown names, and bytes that desynchronise servers.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,7 +14,8 @@ use crate::kit::{SOON, within};
 /// Sends these bytes over TLS and returns what comes until the end.
 async fn raw(client: &Client, bytes: &[u8]) -> String {
     let mut stream = client.tls(JITSI, &["http/1.1"]).await.unwrap();
-    stream.write_all(bytes).await.unwrap();
+    // What is refused at its bound need not be taken to its end.
+    let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     // A peer that ends TLS without a goodbye is no fault here: what it said counts.
     let _ = within(SOON, "the connection ends", stream.read_to_end(&mut answer)).await;
@@ -90,7 +90,7 @@ async fn a_head_that_never_ends_is_cut() {
     let backends = Backend::start_many(1).await;
     let config = Shards::of(&backends).text().replace(
         "https: { bind: [\"127.0.0.1:0\"],",
-        "https: { bind: [\"127.0.0.1:0\"], timeouts: { handshake: 1s, head: 1s, idle: 1s },",
+        "https: { bind: [\"127.0.0.1:0\"], timeouts: { handshake: 3s, head: 3s, idle: 3s },",
     );
     let roomgate = Roomgate::start_up(&config).await;
     let client = Client::of(roomgate.https());
@@ -100,6 +100,6 @@ async fn a_head_that_never_ends_is_cut() {
     let large = raw(&client, large.as_bytes()).await;
     assert!(large.is_empty() || large.starts_with("HTTP/1.1 431 "), "{large:?}");
     let mut silent = TcpStream::connect(roomgate.https()).await.unwrap();
-    let closed = within(Duration::from_secs(5), "a client without a hello is cut", silent.read_u8()).await;
+    let closed = within(SOON, "a client without a hello is cut", silent.read_u8()).await;
     assert!(closed.is_err());
 }

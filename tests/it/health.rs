@@ -24,7 +24,7 @@ async fn is(roomgate: &Roomgate, node: &str, state: &str, limit: Duration) -> Du
 #[tokio::test]
 async fn a_node_goes_down_and_comes_up_by_its_checks() {
     let mut backends = Backend::start_many(3).await;
-    let roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
+    let roomgate = Roomgate::start_up(&Shards::of(&backends).checked_every("200ms").text()).await;
     for health in [Health::Failing, Health::Hanging] {
         backends[0].set_health(health);
         let took = is(&roomgate, "s1", "down", DOWN_MAX).await;
@@ -53,7 +53,8 @@ async fn a_node_goes_down_and_comes_up_by_its_checks() {
 #[tokio::test]
 async fn one_failed_check_takes_nobody_down() {
     let backends = Backend::start_many(2).await;
-    let config = Shards::of(&backends).text().replace("fall: 2", "fall: 100").replace("rise: 2", "rise: 1");
+    let shards = Shards::of(&backends).checked_every("200ms");
+    let config = shards.text().replace("fall: 2", "fall: 100").replace("rise: 2", "rise: 1");
     let roomgate = Roomgate::start_up(&config).await;
     backends[0].set_health(Health::Failing);
     let seen = || backends[0].counts().checks.load(std::sync::atomic::Ordering::Relaxed);
@@ -66,8 +67,10 @@ async fn one_failed_check_takes_nobody_down() {
 async fn a_node_that_cannot_be_dialled_is_noticed_by_requests_before_checks() {
     let mut backends = Backend::start_many(2).await;
     // One check an hour: only requests can notice.
-    let config =
-        Shards::of(&backends).text().replace("every: 200ms", "every: 1h").replace("fall: 2", "fall: 1");
+    let config = Shards::of(&backends)
+        .text()
+        .replace("every: 1s, timeout: 1s", "every: 1h, timeout: 10s")
+        .replace("fall: 2", "fall: 1");
     let roomgate = Roomgate::start_up(&config).await;
     backends[1].kill().await;
     let client = Client::of(roomgate.https());
@@ -84,7 +87,8 @@ async fn a_node_that_cannot_be_dialled_is_noticed_by_requests_before_checks() {
 async fn a_lack_of_descriptors_takes_no_node_down() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
     let backends = Backend::start_many(2).await;
-    let config = Shards::of(&backends).text().replace("fall: 2", "fall: 1");
+    // Five wrong verdicts a second would take a node down, one late answer does not.
+    let config = Shards::of(&backends).checked_every("200ms").text().replace("fall: 2", "fall: 3");
     let roomgate = Roomgate::start_up(&config).await;
     let mut connection = Client::of(roomgate.https()).h1(JITSI).await.unwrap();
     let pid = Pid::from_raw(i32::try_from(roomgate.pid()).unwrap());

@@ -37,7 +37,7 @@ impl House {
             "version: 1\nlisteners: {{ https: {{ bind: [\"127.0.0.1:0\"], tls: self-signed }} }}\n\
              sites: {{ {HOST}: {{ app: janus, pool: servers }} }}\n\
              pools:\n  servers:\n    nodes: {{ {} }}\n    \
-             check: {{ http: {{ service: janus, path: /janus/info, body: server_info }}, every: 200ms, timeout: 200ms }}\n\
+             check: {{ http: {{ service: janus, path: /janus/info, body: server_info }}, every: 1s, timeout: 1s }}\n\
              admin: {{ bind: [\"127.0.0.1:0\"] }}\n",
             nodes.join(", ")
         );

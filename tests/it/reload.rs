@@ -62,7 +62,7 @@ fn round(number: usize, backends: &[Backend]) -> (String, bool) {
     // A node's weight, a check's pace, a linger: none of them may move a room that lives.
     let s1 = format!("s1: {{ url: \"{}\", weight: {} }}", backends[0].url(), 10 + number % 90);
     let text = text.replace(&format!("s1: \"{}\"", backends[0].url()), &s1);
-    let text = text.replace("every: 200ms", &format!("every: {}ms", 1000 + number));
+    let text = text.replace("every: 1s", &format!("every: {}ms", 1000 + number));
     (text.replace("linger: 5m", &format!("linger: {}s", 300 + number)), true)
 }
 
@@ -277,7 +277,10 @@ async fn a_new_site_is_served_after_a_signal_an_edit_a_rename_and_a_symlink_swap
     })
     .await;
     served("signal.example.com").await;
-    assert!(roomgate.log().iter().any(|line| line.contains("yaml:")), "the log says where");
+    until(SOON, "the log says where", || async {
+        roomgate.log().iter().any(|line| line.contains("yaml:")).then_some(()).ok_or("not")
+    })
+    .await;
 }
 
 #[tokio::test]

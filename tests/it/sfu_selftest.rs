@@ -29,7 +29,6 @@ async fn every_worker_is_joined_from_outside_and_hidden_rooms_do_not_show() {
     for report in rig.sfu.reports() {
         assert_eq!((report.host.participants, report.host.rooms.len()), (0, 0));
     }
-    assert_eq!(rig.metrics.sfu.selftests.with_label_values(&["1", "fail"]).get(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,7 +51,7 @@ async fn a_worker_that_stops_turns_red() {
     let rig = Rig::start(1);
     let config = SelftestConfig {
         every: Duration::from_millis(50),
-        deadline: Duration::from_millis(500),
+        deadline: Duration::from_secs(2),
         ..SelftestConfig::new(rig.workers.local_addrs(), Duration::ZERO).unwrap()
     };
     let tests = Selftest::start(&rig.sfu, config);

@@ -153,12 +153,12 @@ async fn a_stop_is_told_at_different_times() {
     }
     let begun = clock::now();
     let told = futures_util::future::join_all(told);
-    let (told, dropped) = tokio::join!(told, rig.tasks.drain(Duration::from_secs(3)));
+    let (told, dropped) = tokio::join!(told, rig.tasks.drain(Duration::from_secs(10)));
     assert_eq!(dropped, 0, "no task had to be dropped");
     let (first, last) = (told.iter().min().unwrap(), told.iter().max().unwrap());
-    // Twenty turns within 1.5 s: less than a quarter of it between the first and the last is as good as impossible.
-    assert!(last.duration_since(*first) > Duration::from_millis(375), "{told:?}");
-    assert!(last.duration_since(begun) < Duration::from_millis(2500), "the first half of the deadline");
+    // Twenty turns within 5 s: less than a quarter of it between the first and the last is as good as impossible.
+    assert!(last.duration_since(*first) > Duration::from_millis(1250), "{told:?}");
+    assert!(last.duration_since(begun) < Duration::from_secs(9), "the first half of the deadline");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! SIGTERM: nothing new, a polite word to open streams, running requests finish, and an end within the deadline.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -26,6 +27,11 @@ async fn close_code(socket: &mut WebSocket) -> Option<u16> {
     .await
 }
 
+/// Requests that have come to nodes.
+fn asked(backends: &[Backend]) -> usize {
+    backends.iter().map(|backend| backend.counts().requests.load(Ordering::Relaxed)).sum()
+}
+
 #[tokio::test]
 async fn requests_finish_and_tunnels_are_told() {
     let backends = Backend::start_many(2).await;
@@ -41,8 +47,10 @@ async fn requests_finish_and_tunnels_are_told() {
     let mut idle = client.h1(JITSI).await.unwrap();
     assert_eq!(idle.get("/some-room").await.unwrap().status, 200);
     let (mut h1, mut h2) = (client.h1(JITSI).await.unwrap(), client.h2(JITSI).await.unwrap());
+    let before = asked(&backends);
     let slow = tokio::spawn(async move { (h1.get("/slow/1500/a").await, h2.get("/slow/1500/b").await) });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until(SOON, "the node is asked", || async { (asked(&backends) > before).then_some(()).ok_or("not") })
+        .await;
 
     let told = Instant::now();
     roomgate.signal(Signal::TERM);
@@ -84,7 +92,7 @@ async fn the_deadline_holds_against_what_does_not_end() {
     let mut roomgate = Roomgate::start_up(&config).await;
     let client = Client::of(roomgate.https());
     let slow = tokio::spawn(async move { client.get(JITSI, "/slow/60000/a").await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until(SOON, "the node is asked", || async { (asked(&backends) > 0).then_some(()).ok_or("not") }).await;
     let told = Instant::now();
     roomgate.signal(Signal::TERM);
     roomgate.exit(Duration::from_secs(4)).await;
@@ -98,7 +106,7 @@ async fn a_second_signal_ends_at_once() {
     let mut roomgate = Roomgate::start_up(&Shards::of(&backends).text()).await;
     let client = Client::of(roomgate.https());
     let slow = tokio::spawn(async move { client.get(JITSI, "/slow/60000/a").await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until(SOON, "the node is asked", || async { (asked(&backends) > 0).then_some(()).ok_or("not") }).await;
     roomgate.signal(Signal::TERM);
     // The operator sees it until the end.
     until(SOON, "readiness is gone", || async {

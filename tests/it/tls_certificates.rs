@@ -12,7 +12,7 @@ use crate::kit::backends::Backend;
 use crate::kit::client::Client;
 use crate::kit::config::{JITSI, Shards};
 use crate::kit::process::{Roomgate, command};
-use crate::kit::tls::{Authority, Offer, TLS12, TLS13, TlsClient, now};
+use crate::kit::tls::{Authority, Offer, TLS12, TLS13, TlsClient, now, replace};
 use crate::kit::{SOON, long, until, within};
 
 const RSA: &[SignatureScheme] = &[SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
@@ -190,7 +190,7 @@ async fn what_is_half_written_or_does_not_fit_leaves_the_old_one_and_is_named() 
     .await;
 
     // Whole now, and its key is still the old one.
-    std::fs::write(&cert, &new.cert).unwrap();
+    replace(&cert, &new.cert);
     roomgate
         .wait_log(SOON, "the pair that does not fit", |line| {
             let text = line["message"].as_str().unwrap_or_default();
@@ -201,7 +201,7 @@ async fn what_is_half_written_or_does_not_fit_leaves_the_old_one_and_is_named() 
     let certificates = roomgate.api("/api/v1/status").await["process"]["certificates"].clone();
     assert!(certificates[0]["failure"].as_str().unwrap().contains("does not fit"), "{certificates}");
 
-    std::fs::write(roomgate.folder().join("meet.key"), &new.key).unwrap();
+    replace(&roomgate.folder().join("meet.key"), &new.key);
     in_use(&client, &roomgate, &new.der).await;
     let metrics = roomgate.metrics().await;
     assert_eq!(metrics.sum(failed, &[]), 0.0);

@@ -85,6 +85,10 @@ async fn what_whip_sends_whep_receives() {
     within(SOON, "100 packets arrive", async {
         while audio.len() < 50 || video.len() < 50 {
             let packet = viewer.receive().await;
+            if packet.payload.ends_with(b"hello") {
+                // Sent once more before the first one was seen.
+                continue;
+            }
             let number = packet.payload[packet.payload.len() - 1];
             let line = if packet.header.payload_type == 111 { &mut audio } else { &mut video };
             line.push((packet.header.sequence_number, number));

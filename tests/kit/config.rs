@@ -38,7 +38,13 @@ impl Shards {
     /// The nodes are checked every 200 ms and a room lingers for 5 minutes.
     pub(crate) fn of(backends: &[Backend]) -> Self {
         let nodes = backends.iter().map(|b| (b.name.clone(), b.url())).collect();
-        Self { nodes, every: "200ms", linger: "5m", extra: String::new() }
+        Self { nodes, every: "1s", linger: "5m", extra: String::new() }
+    }
+
+    /// Checks more often than once a second, and with a deadline as short: a machine that is busy fails them now and then.
+    pub(crate) fn checked_every(mut self, every: &'static str) -> Self {
+        self.every = every;
+        self
     }
 
     /// Adds lines at the top level of the file.
@@ -65,7 +71,7 @@ sites:
 pools:
   shards:
     nodes: {{ {nodes} }}
-    check: {{ http: /about/health, every: {every}, timeout: 200ms, rise: 2, fall: 2 }}
+    check: {{ http: /about/health, every: {every}, timeout: {every}, rise: 2, fall: 2 }}
     sticky: {{ linger: {linger} }}
 store: memory
 admin: {{ bind: ["127.0.0.1:0"] }}

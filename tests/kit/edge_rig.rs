@@ -250,7 +250,7 @@ impl NodeConnection {
             return Some(());
         }
         if path == "/ws-late" {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
         }
         let key = head
             .lines()
