@@ -33,7 +33,12 @@ impl Shared {
         service: Option<&str>,
     ) -> Result<Arc<[SocketAddr]>, FailReason> {
         let (host, service) = node.target.service(service)?;
-        self.resolver.resolve(host, service.port).await.map_err(|error| FailReason::resolve(&error))
+        self.parts
+            .pools
+            .resolver()
+            .resolve(host, service.port)
+            .await
+            .map_err(|error| FailReason::resolve(&error))
     }
 
     /// Connects to a service of a node at the first of its addresses that answers; over TLS, if the service is
@@ -67,7 +72,7 @@ impl Shared {
         if let Target::Http { host, .. } | Target::Tcp { host, .. } = &node.target
             && addresses.len() > 1
         {
-            self.resolver.worked(host, address);
+            self.parts.pools.resolver().worked(host, address);
         }
         Ok(stream)
     }
@@ -295,7 +300,7 @@ mod tests {
         let (edge, _, tasks, _) = edge(1);
         for (place, expected) in [(0, "HTTP/1.1 200 OK"), (1, "HTTP/1.1 201 Created"), (0, "HTTP/1.1 200 OK")]
         {
-            edge.shared.resolver.remember(&Name::from("two.test"), 1, vec![places[place]], now);
+            edge.shared.parts.pools.resolver().remember(&Name::from("two.test"), 1, vec![places[place]], now);
             for _ in 0..4 {
                 assert_eq!(ask(&edge, GET).await, expected);
             }
@@ -314,7 +319,7 @@ mod tests {
         for head in [WEBSOCKET, GET] {
             let (edge, node, tasks, metrics) = edge(there.port());
             let (name, now) = (Name::from("two.test"), clock::now());
-            let resolver = &edge.shared.resolver;
+            let resolver = edge.shared.parts.pools.resolver();
             resolver.remember(&name, there.port(), vec![closed, there], now);
             for _ in 0..3 {
                 assert_eq!(ask(&edge, head).await, "HTTP/1.1 403 Forbidden");

@@ -32,7 +32,6 @@ mod peer;
 mod pipe;
 mod proxy;
 mod proxy_header;
-mod resolve;
 pub mod route;
 mod stream;
 mod tls;
@@ -123,7 +122,6 @@ impl Edge {
             settings: ArcSwap::new(settings.clone()),
             parts,
             tasks,
-            resolver: resolve::Resolver::default(),
             lacks: dial::Seldom::default(),
             turn: OnceLock::new(),
             log,
@@ -237,7 +235,6 @@ struct Shared {
     settings: ArcSwap<Settings>,
     parts: EdgeParts,
     tasks: Tasks,
-    resolver: resolve::Resolver,
     /// When a lack of our own was last logged.
     lacks: dial::Seldom,
     /// Who serves TURN over TLS.

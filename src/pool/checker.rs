@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::NodeState;
 use super::node::{Node, Target};
 use super::probe;
+use super::resolve::Resolver;
 use super::{Pool, Pools, WorkerProbe};
 use crate::clock;
 use crate::config::settings::{CheckSettings, ConnectCheck, Name, PoolNodes, WEB};
@@ -135,10 +136,15 @@ impl Checker {
         let end = self.tasks.stopping().child_token();
         let watched = Watched { node: Arc::clone(&node), plan: plan.clone(), end: end.clone() };
         let first = self.first.clone();
+        let resolver = Arc::clone(self.pools.resolver());
         let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = match plan {
-            Plan::Http(check, announced) => Box::pin(check_http(node, check, announced, at_once, first)),
-            Plan::Connect(check, announced) => Box::pin(check_tcp(node, check, announced, at_once, first)),
-            Plan::Reconnect => Box::pin(reconnect(node)),
+            Plan::Http(check, announced) => {
+                Box::pin(check_http(resolver, node, check, announced, at_once, first))
+            }
+            Plan::Connect(check, announced) => {
+                Box::pin(check_tcp(resolver, node, check, announced, at_once, first))
+            }
+            Plan::Reconnect => Box::pin(reconnect(resolver, node)),
             Plan::Worker(worker) => match &self.workers {
                 Some(workers) => Box::pin(check_worker(node, worker, Arc::clone(workers))),
                 None => return watched,
@@ -190,11 +196,18 @@ impl Plan {
     }
 }
 
-async fn check_http(node: Arc<Node>, check: CheckSettings, announced: bool, at_once: bool, mut first: First) {
+async fn check_http(
+    resolver: Arc<Resolver>,
+    node: Arc<Node>,
+    check: CheckSettings,
+    announced: bool,
+    at_once: bool,
+    mut first: First,
+) {
     first_check(check.every, at_once).await;
     loop {
         let started = clock::now();
-        let outcome = probe::check(&node, &check, announced).await;
+        let outcome = probe::check(&resolver, &node, &check, announced).await;
         let ended = clock::now();
         node.report(outcome, ended);
         drop(first.take());
@@ -202,12 +215,19 @@ async fn check_http(node: Arc<Node>, check: CheckSettings, announced: bool, at_o
     }
 }
 
-async fn check_tcp(node: Arc<Node>, check: ConnectCheck, announced: bool, at_once: bool, mut first: First) {
+async fn check_tcp(
+    resolver: Arc<Resolver>,
+    node: Arc<Node>,
+    check: ConnectCheck,
+    announced: bool,
+    at_once: bool,
+    mut first: First,
+) {
     let Target::Tcp { host, port } = &node.target else { return };
     first_check(check.every, at_once).await;
     loop {
         let started = clock::now();
-        let outcome = probe::tcp::check(host, *port, announced, check.timeout).await;
+        let outcome = probe::tcp::check(&resolver, host, *port, announced, check.timeout).await;
         let ended = clock::now();
         node.report(outcome, ended);
         drop(first.take());
@@ -223,7 +243,7 @@ async fn first_check(every: Duration, at_once: bool) {
     }
 }
 
-async fn reconnect(node: Arc<Node>) {
+async fn reconnect(resolver: Arc<Resolver>, node: Arc<Node>) {
     let (host, port) = match &node.target {
         Target::Http { host, services } => {
             // Whichever it has; requests ask for the one they need.
@@ -241,7 +261,7 @@ async fn reconnect(node: Arc<Node>) {
         }
         while node.state() == NodeState::Down {
             tokio::time::sleep(jittered(RECONNECT_EVERY)).await;
-            let outcome = probe::tcp::check(host, port, false, RECONNECT_TIMEOUT).await;
+            let outcome = probe::tcp::check(&resolver, host, port, false, RECONNECT_TIMEOUT).await;
             node.report(outcome, clock::now());
         }
     }

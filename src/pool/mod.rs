@@ -9,6 +9,7 @@ pub mod health;
 pub mod node;
 pub mod placement;
 pub mod probe;
+pub mod resolve;
 pub mod stream;
 pub mod tls;
 
@@ -30,6 +31,7 @@ use crate::config::settings::{CheckSettings, Name, PoolNodes, PoolSettings};
 use crate::telemetry::metrics::PoolMetrics;
 use health::Limits;
 use node::{Judging, Manner};
+use resolve::Resolver;
 use tls::NodeTls;
 
 /// All pools of the process. Cheap to clone; all clones are the same set.
@@ -48,9 +50,15 @@ impl Pools {
                 generation: watch::Sender::new(0),
                 embedded: OnceLock::new(),
                 waiting: Semaphore::new(WAITING_MAX),
+                resolver: Arc::new(Resolver::new(metrics.lookups.clone())),
                 metrics,
             }),
         }
+    }
+
+    /// Returns where the nodes' names are looked up.
+    pub fn resolver(&self) -> &Arc<Resolver> {
+        &self.shared.resolver
     }
 
     /// Says how many workers were started: as many nodes has every embedded pool from the next [`Pools::apply`] on,
@@ -316,6 +324,7 @@ struct Shared {
     embedded: OnceLock<u8>,
     /// Requests that may still wait for a first check.
     waiting: Semaphore,
+    resolver: Arc<Resolver>,
     metrics: PoolMetrics,
 }
 

@@ -141,6 +141,8 @@ pub const POOL_TRANSITIONS: &str = "roomgate_pool_transitions_total";
 pub const POOL_OPEN: &str = "roomgate_pool_open";
 /// Gauge: requests that wait for the first check of a node, because no other can serve them.
 pub const POOL_WAITING: &str = "roomgate_pool_waiting_requests";
+/// Counter, label `result` (`found`, `failed`, `timeout`): lookups of the names of nodes.
+pub const POOL_LOOKUPS: &str = "roomgate_pool_lookups_total";
 
 // --- media ---
 /// Gauge, label `worker`: 1 while the worker's thread runs.

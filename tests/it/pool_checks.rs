@@ -67,7 +67,8 @@ fn node(services: &[(&str, u16)]) -> Arc<Node> {
 
 async fn ask(services: &[(&str, u16)], probes: Vec<Probe>) -> String {
     let (node, check) = (node(services), check_of(probes));
-    match within(SOON * 2, "the check ends", probe::check(&node, &check, false)).await {
+    let pools = Pools::new(Metrics::new().pool);
+    match within(SOON * 2, "the check ends", probe::check(pools.resolver(), &node, &check, false)).await {
         CheckOutcome::Pass => "pass".to_owned(),
         CheckOutcome::Fail(reason) => reason.to_string(),
     }

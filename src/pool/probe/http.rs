@@ -1,5 +1,6 @@
 //! Asks a service over HTTP/1.1: one connection, one request, a whole answer within the deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -9,9 +10,10 @@ use hyper_util::rt::TokioIo;
 
 use super::judge::Answer;
 use super::{h2, tcp};
-use crate::config::settings::Protocol;
+use crate::config::settings::{Name, Protocol};
 use crate::pool::dial::Tls;
 use crate::pool::health::FailReason;
+use crate::pool::resolve::Resolver;
 use crate::pool::tls::NodeTls;
 
 /// What is asked.
@@ -30,8 +32,10 @@ pub struct Question<'a> {
 /// How a service is reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'a> {
+    /// Where names are looked up.
+    pub resolver: &'a Arc<Resolver>,
     /// An IP address or a name.
-    pub host: &'a str,
+    pub host: &'a Name,
     /// TCP port.
     pub port: u16,
     /// TLS, or none.
@@ -51,9 +55,9 @@ pub async fn ask(way: Way<'_>, question: &Question<'_>, timeout: Duration) -> Re
 }
 
 async fn exchange(way: Way<'_>, question: &Question<'_>, timeout: Duration) -> Result<Answer, FailReason> {
-    let Way { host, port, tls, protocol } = way;
+    let Way { resolver, host, port, tls, protocol } = way;
     let tls = tls.map(|policy| Tls { policy, host, protocol });
-    let stream = tcp::connect(host, port, question.announced, timeout, tls).await?;
+    let stream = tcp::connect(resolver, host, port, question.announced, timeout, tls).await?;
     let own = authority(host, port, tls.is_some());
     let authority = question.host.unwrap_or(&own);
     let h2 = stream.chose_h2() || (tls.is_none() && protocol == Protocol::H2);
@@ -137,15 +141,26 @@ mod tests {
     use super::*;
     use crate::config::settings::ProbeKind;
     use crate::pool::health::CheckOutcome;
+    use crate::telemetry::metrics::Metrics;
 
-    fn plain(host: &str, port: u16) -> Way<'_> {
-        Way { host, port, tls: None, protocol: Protocol::H1 }
+    fn resolver() -> Arc<Resolver> {
+        Arc::new(Resolver::new(Metrics::new().pool.lookups))
+    }
+
+    async fn ask_plainly(
+        host: &str,
+        port: u16,
+        question: &Question<'_>,
+        timeout: Duration,
+    ) -> Result<Answer, FailReason> {
+        let (resolver, host) = (&resolver(), &Name::from(host));
+        ask(Way { resolver, host, port, tls: None, protocol: Protocol::H1 }, question, timeout).await
     }
 
     /// Asks and judges as a check of a path does.
     async fn check(host: &str, port: u16, path: &str, timeout: Duration) -> CheckOutcome {
         let question = Question { path, host: None, post: None, announced: false };
-        let asked = ask(plain(host, port), &question, timeout).await;
+        let asked = ask_plainly(host, port, &question, timeout).await;
         let kind = ProbeKind::Http { status: None, body: None };
         match asked.and_then(|answer| judge(&kind, &answer)) {
             Ok(()) => CheckOutcome::Pass,
@@ -256,7 +271,7 @@ mod tests {
             stream.write_all(answer).await.unwrap();
             String::from_utf8(asked).unwrap()
         };
-        let (answer, asked) = tokio::join!(ask(plain("127.0.0.1", port), &question, LONG), serve);
+        let (answer, asked) = tokio::join!(ask_plainly("127.0.0.1", port, &question, LONG), serve);
         let expected = Answer { status: 200, content_type: "text/xml".to_owned(), body: b"<ok/>".to_vec() };
         assert_eq!(answer, Ok(expected));
         assert!(asked.starts_with("POST /http-bind HTTP/1.1\r\n"), "{asked}");
@@ -273,12 +288,13 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_connect_refused() {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        // Bound and not listening: refused for as long as the socket lives.
+        let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let port = nobody.local_addr().unwrap().as_socket().unwrap().port();
         let refused = CheckOutcome::Fail(FailReason::ConnectRefused);
         assert_eq!(check("127.0.0.1", port, "/", LONG).await, refused);
-        assert_eq!(tcp::check("127.0.0.1", port, false, LONG).await, refused);
+        assert_eq!(tcp::check(&resolver(), &"127.0.0.1".into(), port, false, LONG).await, refused);
     }
 
     #[test]

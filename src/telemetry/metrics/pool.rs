@@ -18,6 +18,8 @@ pub struct PoolMetrics {
     pub open: IntGaugeVec,
     /// Requests that wait for a node's first check.
     pub waiting: IntGauge,
+    /// Lookups of nodes' names, by result.
+    pub lookups: IntCounterVec,
 }
 
 /// The metrics of one node, looked up once.
@@ -63,6 +65,7 @@ impl PoolMetrics {
                 &["pool", "node", "to"],
             ),
             waiting: gauge(registry, names::POOL_WAITING, "Requests that wait for the first check of a node"),
+            lookups: counter_vec(registry, names::POOL_LOOKUPS, "Lookups of the names of nodes", &["result"]),
             open: gauge_vec(
                 registry,
                 names::POOL_OPEN,
