@@ -10,6 +10,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// What is dropped at a deadline has this long to be gone.
+const DROPPING_MAX: Duration = Duration::from_millis(500);
+
 /// Owns every task of the process. Cheap to clone; all clones are the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
@@ -75,6 +78,10 @@ impl Tasks {
             Err(_) => self.tracker.len(),
         };
         self.ended.cancel();
+        if left > 0 {
+            // Dropping is work too: what they count and log is there when this returns.
+            let _ = tokio::time::timeout(DROPPING_MAX, self.tracker.wait()).await;
+        }
         left
     }
 }
@@ -87,7 +94,28 @@ pub fn turn(deadline: Duration, chance: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_dropped_is_gone_when_the_drain_returns() {
+        struct Slow(Arc<AtomicBool>);
+        impl Drop for Slow {
+            fn drop(&mut self) {
+                std::thread::sleep(Duration::from_millis(50));
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let (tasks, gone) = (Tasks::new(), Arc::new(AtomicBool::new(false)));
+        let slow = Slow(gone.clone());
+        tasks.spawn(async move {
+            let _slow = slow;
+            std::future::pending().await
+        });
+        assert_eq!(tasks.drain(Duration::ZERO).await, 1);
+        assert!(gone.load(Ordering::Relaxed));
+    }
 
     #[test]
     fn turns_are_in_the_first_half_of_the_deadline() {

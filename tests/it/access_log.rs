@@ -260,6 +260,17 @@ async fn a_reader_that_stops_reading_loses_lines_and_holds_up_neither_traffic_no
         let answer = connection.send(http::Method::GET, &path, &headers, "");
         within(SOON, "an answer", answer).await.unwrap();
     }
+    // A reload to another file is what helps.
+    let other = text.replace("path: fifo", "path: access.log");
+    std::fs::write(roomgate.file(), other).unwrap();
+    assert_eq!(roomgate.reload().await.status, 200);
+    connection.get("/after").await.unwrap();
+    let file = roomgate.folder().join("access.log");
+    until(SOON, "a line in the other file", || async {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.contains("\"/after\"").then_some(()).ok_or(text)
+    })
+    .await;
     roomgate.signal(Signal::TERM);
     assert!(roomgate.exit(SOON).await.success());
 }

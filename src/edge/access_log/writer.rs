@@ -175,11 +175,11 @@ impl Queue {
         }
     }
 
-    /// Waits a little for a stuck pipe. False: something else is to be done now.
-    fn is_patient(&self) -> bool {
+    /// Waits a little for a stuck pipe, which is `target`. False: something else is to be done now.
+    fn is_patient(&self, target: Option<&LogTarget>) -> bool {
         let state = self.lock();
         let (state, _) = self.changed.wait_timeout(state, STUCK).unwrap_or_else(PoisonError::into_inner);
-        !(state.stop || state.reopen)
+        !(state.stop || state.reopen || state.target.as_ref() != target)
     }
 }
 
@@ -273,8 +273,9 @@ impl Sink {
             return;
         };
         let torn = std::mem::take(&mut self.torn);
-        let (written, result) = match if torn { write_all(out, b"\n", queue) } else { (0, Ok(())) } {
-            (_, Ok(())) => write_all(out, text, queue),
+        let patient = || queue.is_patient(self.target.as_ref());
+        let (written, result) = match if torn { write_all(out, b"\n", patient) } else { (0, Ok(())) } {
+            (_, Ok(())) => write_all(out, text, patient),
             (_, Err(error)) => {
                 self.torn = true;
                 (0, Err(error))
@@ -336,14 +337,14 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Writes everything, or as much as could be: returns how many bytes and what stopped it.
-fn write_all(out: &mut Out, text: &[u8], queue: &Queue) -> (usize, io::Result<()>) {
+fn write_all(out: &mut Out, text: &[u8], is_patient: impl Fn() -> bool) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = text.get(written..).filter(|rest| !rest.is_empty()) {
         match out.write(rest) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(n) => written += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && queue.is_patient() => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_patient() => {}
             Err(error) => return (written, Err(error)),
         }
     }
