@@ -277,6 +277,11 @@ impl Ticket {
         self.id
     }
 
+    /// Tells the tunnel to close at once.
+    pub(super) fn close(&self, code: CloseCode, now: Instant) {
+        tell(vec![self.entry.clone()], self.shard.millis(now), Duration::ZERO, code.number());
+    }
+
     /// Returns when the tunnel is to close; `None` as long as nobody wants it closed.
     pub(super) fn order(&self) -> Option<(Instant, Order)> {
         let order = self.entry.order.load(Ordering::Acquire);

@@ -26,6 +26,7 @@ use crate::pool::{FailReason, Node, NodeStream, OpenGuard};
 use crate::rooms::{Hold, PlaceError};
 use crate::wire::http_body::Chunks;
 use crate::wire::http_head::{self, Framing, HeadScan, ResponseHead, Scan, has_token};
+use crate::wire::ws_frame::CloseCode;
 
 /// Largest answer head of a node.
 const ANSWER_HEAD_MAX: usize = 64 * 1024;
@@ -148,6 +149,11 @@ impl Phases {
         let room = ctx.room.as_ref().map(|room| room.key.clone());
         let ticket = self.tunnels.enter(open.node().clone(), site, room, ctx.peer().ip(), clock::now());
         tracing::debug!(tunnel = ticket.id(), "tunnel");
+        // A ban that came while its node was asked, and whose closing of tunnels found none, is seen from here.
+        if self.shared.limits.is_banned(ctx.peer().ip()) {
+            self.shared.limits.count_kept_out("banned");
+            ticket.close(CloseCode::PolicyViolation("not allowed"), clock::now());
+        }
         let tunnel = Tunnel {
             log: ctx.log.take(),
             client,

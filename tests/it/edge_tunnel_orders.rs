@@ -100,6 +100,21 @@ async fn tunnels_are_closed_by_room_number_node_and_client_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_banned_while_its_node_is_asked_gets_no_tunnel() {
+    let node = TestNode::start("a").await;
+    let rig = Rig::start(&Plan::default(), &[&node]);
+    let stream = rig.plain().await;
+    let handshake = tokio::spawn(async move { websocket(stream, "ws://plain.test/ws-late").await });
+    until("the node is asked", || node.seen().len() == 1).await;
+    assert!(rig.edge.ban("127.0.0.0/8".parse().unwrap(), "", Duration::from_secs(60)));
+    let filter = TunnelFilter::Client("127.0.0.0/8".parse().unwrap());
+    assert_eq!(rig.edge.close_tunnels(&filter, code(1008), Duration::ZERO), 0, "it is not there yet");
+    let mut socket = handshake.await.unwrap();
+    assert_eq!(close_code(&mut socket).await, Some(1008));
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn a_wave_of_closes_takes_its_time() {
     let node = TestNode::start("a").await;
     let rig = Rig::start(&Plan::default(), &[&node]);

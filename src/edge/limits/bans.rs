@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -30,6 +30,14 @@ pub(super) struct Ban {
     pub(super) reason: String,
 }
 
+impl Ban {
+    /// `None`: it would end later than time can be told.
+    pub(super) fn new(by: &str, reason: &str, now: Instant, lasts: Duration) -> Option<Self> {
+        let until = now.checked_add(lasts)?;
+        Some(Self { since: now, until, by: by.to_owned(), reason: reason.to_owned() })
+    }
+}
+
 impl Bans {
     pub(super) fn len(&self) -> usize {
         self.bans.len()
@@ -50,6 +58,17 @@ impl Bans {
         *self.lengths.entry(length(network)).or_default() += 1;
         self.bans.insert(network, ban);
         true
+    }
+
+    /// Adds a ban unless all that it holds is banned by another one, such as an operator's that lasts longer. `None`: it
+    /// is; else as [`Self::add`].
+    pub(super) fn add_new(&mut self, network: IpNet, ban: Ban, now: Instant) -> Option<bool> {
+        (!self.has(network.addr(), now)).then(|| self.add(network, ban, now))
+    }
+
+    /// When the first of them ends.
+    pub(super) fn first_end(&self) -> Option<Instant> {
+        self.by_end.first().map(|(until, _)| *until)
     }
 
     /// Takes a ban away and returns it.
@@ -98,8 +117,6 @@ fn length(network: IpNet) -> (bool, u8) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock;
 
@@ -133,6 +150,21 @@ mod tests {
         assert!(!bans.has("198.51.100.200".parse().unwrap(), at(15)));
         bans.expire(at(15));
         assert_eq!((bans.len(), bans.lengths.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_rule_changes_no_ban_that_is_there() {
+        let start = clock::now();
+        let mut bans = Bans::default();
+        let (one, all) = ("192.0.2.7/32".parse().unwrap(), "192.0.2.0/24".parse().unwrap());
+        assert_eq!(bans.add_new(one, ban(start, 10), start), Some(true));
+        assert_eq!(bans.add_new(one, ban(start, 20), start), None, "two threads found the same");
+        assert!(bans.add(all, ban(start, 100), start));
+        let later = start + Duration::from_secs(15);
+        assert_eq!(bans.add_new(one, ban(later, 10), later), None, "its network is banned for longer");
+        assert_eq!(bans.first_end(), Some(start + Duration::from_secs(10)));
+        bans.expire(later);
+        assert_eq!((bans.len(), bans.first_end()), (1, Some(start + Duration::from_secs(100))));
     }
 
     #[test]

@@ -245,8 +245,18 @@ impl Limits {
 
     /// Tells whether a client is banned now.
     pub(super) fn is_banned(&self, client: IpAddr) -> bool {
-        self.banned.load(Ordering::Relaxed) > 0
-            && self.bans.read().unwrap_or_else(PoisonError::into_inner).has(client, clock::now())
+        if self.banned.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let now = clock::now();
+        let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
+        let (banned, ended) = (bans.has(client, now), bans.first_end().is_some_and(|end| end <= now));
+        drop(bans);
+        if ended {
+            // So that nobody is looked up any more, and the metric is right.
+            self.change_bans(|bans, now| bans.expire(now));
+        }
+        banned
     }
 
     /// Counts a closed or refused client that is banned, or may not ask by its network.
@@ -284,7 +294,9 @@ impl Limits {
         if rule.dry_run {
             self.metrics.limited.with_label_values(&["bans", "dry_run"]).inc();
             tracing::info!(%client, %network, rule = rule_name, ?lasts, "client would be banned");
-        } else if self.put_ban(network, rule_name, "", lasts, now) {
+        } else if let Some(ban) = Ban::new(rule_name, "", now, lasts)
+            && self.change_bans(|bans, now| bans.add_new(network, ban, now)) == Some(true)
+        {
             self.metrics.bans_added.with_label_values(&["rule"]).inc();
             // `conf/fail2ban` reads this line.
             tracing::warn!(%client, %network, rule = rule_name, ?lasts, "client banned");
@@ -293,7 +305,8 @@ impl Limits {
 
     /// Bans a network, whoever asks for it. False: the table is full of bans that last longer.
     pub(super) fn ban(&self, network: IpNet, reason: &str, lasts: Duration) -> bool {
-        let added = self.put_ban(network, "api", reason, lasts, clock::now());
+        let Some(ban) = Ban::new("api", reason, clock::now(), lasts) else { return false };
+        let added = self.change_bans(|bans, now| bans.add(network, ban, now));
         if added {
             self.metrics.bans_added.with_label_values(&["api"]).inc();
             tracing::warn!(client = %network.addr(), %network, rule = "api", ?lasts, "client banned");
@@ -321,12 +334,6 @@ impl Limits {
             left: ban.until.saturating_duration_since(now),
         };
         bans.into_iter().map(view).collect()
-    }
-
-    fn put_ban(&self, network: IpNet, by: &str, reason: &str, lasts: Duration, now: Instant) -> bool {
-        let Some(until) = now.checked_add(lasts) else { return false };
-        let ban = Ban { since: now, until, by: by.to_owned(), reason: reason.to_owned() };
-        self.change_bans(|bans, now| bans.add(network, ban, now))
     }
 
     fn change_bans<T>(&self, change: impl FnOnce(&mut Bans, Instant) -> T) -> T {
