@@ -1,7 +1,6 @@
 //! Carries the admin server's bytes: own listeners, a bounded number of connections, deadlines.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,15 +8,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt, Limited};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::api::{self, Answer};
@@ -158,8 +157,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 let tasks = shared.tasks.clone();
                 tasks.spawn(async move {
                     let _open = Open::count(&shared.metrics);
-                    serve(stream, &shared).await;
-                    drop(permit);
+                    // An answer that its client no longer waits for keeps a copy.
+                    serve(stream, &shared, &Arc::new(permit)).await;
                 });
             }
             Err(_) => {
@@ -170,13 +169,16 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
+/// One of the connections that there may be.
+type Permit = Result<OwnedSemaphorePermit, AcquireError>;
+
+async fn serve(stream: TcpStream, shared: &Arc<Shared>, permit: &Arc<Permit>) {
     let Ok(local) = stream.local_addr() else { return };
     // Small answers, one at a time: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| {
-        let shared = Arc::clone(shared);
-        async move { Ok::<_, Infallible>(respond(request, local, &shared).await.response) }
+        let (shared, permit) = (Arc::clone(shared), Arc::clone(permit));
+        async move { respond(request, local, shared, permit).await }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -194,7 +196,13 @@ async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
     let _ = timeout(CLOSE_TIMEOUT, connection).await;
 }
 
-async fn respond(request: Request<Incoming>, local: SocketAddr, shared: &Shared) -> Answer {
+/// Answers a request. What it asks for is done whether or not its client waits: a reload whose caller gave up is a reload.
+async fn respond(
+    request: Request<Incoming>,
+    local: SocketAddr,
+    shared: Arc<Shared>,
+    permit: Arc<Permit>,
+) -> Result<Response<Full<Bytes>>, Gone> {
     let (head, body) = request.into_parts();
     // Read within bounds; one that exceeds them counts as none, and hyper ends the connection.
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
@@ -202,6 +210,21 @@ async fn respond(request: Request<Incoming>, local: SocketAddr, shared: &Shared)
         Ok(Err(_)) | Err(_) => Bytes::new(),
     };
     let request = Request::from_parts(head, body);
+    let (done, answered) = oneshot::channel();
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let _ = done.send(answer(request, local, &shared).await.response);
+        drop(permit);
+    });
+    answered.await.map_err(|_| Gone)
+}
+
+/// The process ended first, or answering failed: the connection ends.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer")]
+struct Gone;
+
+async fn answer(request: Request<Bytes>, local: SocketAddr, shared: &Shared) -> Answer {
     let answer = api::answer(&request, local, &shared.guard.load(), shared.view.as_ref()).await;
     let class = match answer.response.status().as_u16() {
         200..=299 => "2xx",

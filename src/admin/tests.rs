@@ -24,6 +24,9 @@ struct FakeView {
     ready: AtomicBool,
     legal: AtomicBool,
     reloads: AtomicUsize,
+    /// Reloads that have come to their end, and what lets them.
+    reloaded: AtomicUsize,
+    gate: tokio::sync::Semaphore,
     rooms: usize,
     wishes: Mutex<Vec<CloseTunnels>>,
 }
@@ -35,6 +38,8 @@ impl FakeView {
             ready: AtomicBool::new(true),
             legal: AtomicBool::new(true),
             reloads: AtomicUsize::new(0),
+            reloaded: AtomicUsize::new(0),
+            gate: tokio::sync::Semaphore::new(1),
             rooms: 250,
             wishes: Mutex::default(),
         }
@@ -189,6 +194,8 @@ impl AdminView for FakeView {
 
     async fn reload(&self) -> ReloadRecord {
         self.reloads.fetch_add(1, Ordering::Relaxed);
+        drop(self.gate.acquire().await);
+        self.reloaded.fetch_add(1, Ordering::Relaxed);
         let legal = self.legal.load(Ordering::Relaxed);
         ReloadRecord {
             at: 1_800_000_000,
@@ -311,6 +318,34 @@ async fn a_reload_tells_what_came_of_it() {
     assert_eq!(admin.ask("DELETE /api/v1/nodes", &[], "").await.0, 405);
     assert_eq!(admin.ask("GET /nothing", &[], "").await.0, 404);
     assert_eq!(admin.view.reloads.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_reload_whose_caller_leaves_is_a_reload() {
+    let admin = start(&[]);
+    let all = admin.view.gate.acquire().await.unwrap();
+    let mut caller = TcpStream::connect(admin.address).await.unwrap();
+    let head =
+        format!("POST /api/v1/reload HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", admin.address);
+    caller.write_all(head.as_bytes()).await.unwrap();
+    let wait = async |count: &AtomicUsize| {
+        while count.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(10);
+    tokio::time::timeout(limit, wait(&admin.view.reloads)).await.unwrap();
+    drop(caller);
+    // The server has noticed.
+    let open = || admin.view.metrics.admin.connections.get();
+    let left = async {
+        while open() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(limit, left).await.unwrap();
+    drop(all);
+    tokio::time::timeout(limit, wait(&admin.view.reloaded)).await.unwrap();
 }
 
 #[tokio::test]
