@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::kit::edge_rig::{DEADLINE, Rig, settings_from, soon, until};
+use crate::kit::port::Port;
 use crate::kit::tcp_node::{TcpClient, TcpNode};
 
 /// A file with a TCP listener on these nodes; `more` goes into the pool.
@@ -177,6 +178,7 @@ async fn a_check_brings_a_node_up_and_takes_it_down_with_its_streams() {
         clients.push((client.line().await, client));
     }
     nodes[0].kill().await;
+    let kept = Port::of(nodes[0].addr).unwrap();
     until("t1 is down", || states(&rig) == [false, true]).await;
     for (name, client) in &mut clients {
         if name == "t1" {
@@ -187,6 +189,7 @@ async fn a_check_brings_a_node_up_and_takes_it_down_with_its_streams() {
     }
     assert_eq!(connect(&rig).await.line().await, "t2");
     nodes[0] = TcpNode::on("t1", TcpListener::bind(nodes[0].addr).await.unwrap());
+    drop(kept);
     until("t1 is back", || states(&rig) == [true, true]).await;
     assert!(nodes[0].total() > 0);
     drop(clients);

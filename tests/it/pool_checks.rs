@@ -19,6 +19,7 @@ use roomgate::telemetry::metrics::Metrics;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
+use crate::kit::port::Port;
 use crate::kit::prosody::Prosody;
 use crate::kit::{SOON, until, within};
 
@@ -109,7 +110,8 @@ async fn the_reason_names_the_probe_that_failed() {
         "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='improper-addressing'/>",
     )
     .await;
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let kept = Port::free();
+    let nobody = kept.address().port();
     let page = ProbeKind::Http { status: Some(200), body: Some("Jitsi Meet".into()) };
     let all = || {
         vec![
@@ -180,14 +182,9 @@ async fn a_shard_is_down_while_its_prosody_is_and_comes_back_with_it() {
 async fn a_start_waits_for_the_first_outcome_of_each_node_and_not_for_ever() {
     let quick = serve(200, "text/plain", "well").await;
     let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    // Bound and not listening: refused for as long as the socket lives.
-    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let ports = [
-        ("quick", quick),
-        ("slow", slow.local_addr().unwrap().port()),
-        ("nobody", nobody.local_addr().unwrap().as_socket().unwrap().port()),
-    ];
+    let nobody = Port::free();
+    let ports =
+        [("quick", quick), ("slow", slow.local_addr().unwrap().port()), ("nobody", nobody.address().port())];
     let nodes = ports.map(|(name, port)| {
         (name.into(), HttpNode::with_services("127.0.0.1", [("web", Service::plain(port))]))
     });

@@ -31,6 +31,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::port::Port;
 use super::{SOON, within};
 
 /// One node.
@@ -41,6 +42,8 @@ pub(crate) struct Backend {
     front: Front,
     shared: Arc<Shared>,
     life: Option<Life>,
+    /// Its port, while it is dead.
+    kept: Option<Port>,
 }
 
 /// What a node speaks on its port.
@@ -107,7 +110,7 @@ impl Backend {
             counts: Counts::default(),
         });
         let address = listener.local_addr().expect("it is bound");
-        let mut backend = Self { name: name.to_owned(), address, front, shared, life: None };
+        let mut backend = Self { name: name.to_owned(), address, front, shared, life: None, kept: None };
         backend.live(listener);
         backend
     }
@@ -143,12 +146,14 @@ impl Backend {
         life.end.cancel();
         life.tasks.close();
         within(SOON, "the node dies", life.tasks.wait()).await;
+        self.kept = Some(Port::of(self.address).expect("the port is free"));
     }
 
     /// Comes back on the same port.
     pub(crate) async fn restart(&mut self) {
         assert!(self.life.is_none(), "it was killed before");
-        let listener = TcpListener::bind(self.address).await.expect("the port is still free");
+        let listener = TcpListener::bind(self.address).await.expect("the port was kept");
+        self.kept = None;
         self.live(listener);
     }
 

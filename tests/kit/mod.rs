@@ -12,6 +12,7 @@ pub(crate) mod edge_rig;
 pub(crate) mod h2_raw;
 pub(crate) mod janus;
 pub(crate) mod media_client;
+pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod prosody;
 pub(crate) mod rooms;

@@ -3,17 +3,19 @@
 //! It serves one domain with BOSH, WebSockets, stream management and conference rooms at `conference.DOMAIN`. Every account
 //! and password will do: a stream that is resumed must be its owner's, so that anonymous ones cannot be.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::port::Port;
 use super::until;
 
 /// A running Prosody; killed when this is dropped.
 pub(crate) struct Prosody {
-    port: u16,
+    /// Nobody else gets it while no server runs.
+    port: Port,
     folder: TempDir,
     child: Option<Child>,
 }
@@ -24,8 +26,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 impl Prosody {
     /// Starts it for this domain and waits until its HTTP port answers.
     pub(crate) async fn start(domain: &str) -> Self {
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let kept = Port::free();
+        let port = kept.address().port();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let at = folder.path().display();
         let config = format!(
@@ -59,14 +61,14 @@ Component "conference.{domain}" "muc"
 "#
         );
         std::fs::write(folder.path().join("prosody.cfg.lua"), config).expect("the configuration is written");
-        let mut prosody = Self { port, folder, child: None };
+        let mut prosody = Self { port: kept, folder, child: None };
         prosody.restart().await;
         prosody
     }
 
     /// Its HTTP port: `/http-bind` and `/xmpp-websocket`.
     pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        self.port.address()
     }
 
     /// Ends it at once, as a machine that loses its power does.
