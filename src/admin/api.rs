@@ -34,7 +34,7 @@ use super::bans;
 use super::cache;
 use super::guard::{Ask, Guard, Refusal};
 use super::tunnels;
-use super::view::{AdminView, ReadyView, ReloadResult, RoomsView, StatusView};
+use super::view::{AdminView, EdgeView, ReadyView, ReloadResult, RoomsView, StatusView};
 use crate::edge::explain::Question;
 
 /// Rooms in an answer unless asked otherwise.
@@ -246,6 +246,7 @@ fn status(view: &dyn AdminView, limit: usize) -> StatusView {
         nodes: view.nodes(),
         rooms: rooms(view, limit),
         media: view.media(),
+        edge: EdgeView { tunnels: view.tunnels(0).total, bans: view.bans(0).total, cache: view.cache() },
         config: view.config().into(),
     }
 }

@@ -294,6 +294,9 @@ async fn the_api_shows_what_the_view_says() {
     let status = admin.json("/api/v1/status?rooms=5").await;
     assert_eq!(status["rooms"]["rooms"].as_array().map(Vec::len), Some(5));
     assert_eq!(status["media"][0]["drops"]["unknown_ufrag"], 17);
+    assert_eq!(status["edge"]["tunnels"], admin.json("/api/v1/tunnels").await["total"]);
+    assert_eq!(status["edge"]["bans"], admin.json("/api/v1/bans").await["total"]);
+    assert_eq!(status["edge"]["cache"], admin.json("/api/v1/cache").await);
     assert!(status["config"].get("effective").is_none(), "the text is fetched when it is looked at");
 }
 

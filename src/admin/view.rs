@@ -423,8 +423,21 @@ pub struct StatusView {
     pub rooms: RoomsView,
     /// All media workers.
     pub media: Vec<WorkerView>,
+    /// What passes to nodes.
+    pub edge: EdgeView,
     /// The configuration without its text.
     pub config: ConfigSummary,
+}
+
+/// What passes to nodes, in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EdgeView {
+    /// WebSockets to nodes that are open.
+    pub tunnels: usize,
+    /// Clients and networks that are kept out.
+    pub bans: usize,
+    /// What the cache keeps.
+    pub cache: CacheView,
 }
 
 /// Some rooms, and how many there are.

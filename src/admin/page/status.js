@@ -59,7 +59,7 @@ function askToken() {
 // --- showing ---
 
 function show(status) {
-  const { process, ready, nodes, rooms, media, config } = status;
+  const { process, ready, nodes, rooms, media, edge, config } = status;
   $("token-form").hidden = true;
   $("main").hidden = false;
   $("edge").textContent = process.edge ?? "";
@@ -75,6 +75,15 @@ function show(status) {
   const people = media.reduce((sum, worker) => sum + worker.sessions, 0);
   $("sum-rooms").textContent = number(rooms.total);
   $("sum-rooms-note").textContent = media.length === 0 ? "" : `${count(people, "participant")} here`;
+  // Of what this process does not do there are no figures: nodes elsewhere, a cache, media.
+  $("tunnels-card").hidden = nodes.length <= media.length;
+  $("sum-tunnels").textContent = number(edge.tunnels);
+  $("sum-tunnels-note").textContent = edge.bans === 0 ? "nobody is banned" : `${count(edge.bans, "ban")} in force`;
+  const { cache } = edge;
+  $("cache-card").hidden = cache.bytes_max === 0;
+  $("sum-cache").textContent = cache.hit_ratio === null ? "–" : `${Math.floor(cache.hit_ratio * 100)} %`;
+  $("sum-cache-note").textContent = `${count(cache.objects, "answer")}, ${bytes(cache.bytes)} of ${bytes(cache.bytes_max)}`;
+  document.querySelectorAll("[data-media]").forEach((card) => (card.hidden = media.length === 0));
   const total = (key) => media.reduce((sum, worker) => sum + worker.rate[key], 0);
   $("sum-in").textContent = bits(total("bytes_in"));
   $("sum-out").textContent = bits(total("bytes_out"));
@@ -270,6 +279,14 @@ function bits(bytes) {
   if (value >= 1e9) return `${(value / 1e9).toFixed(2)} Gbit/s`;
   if (value >= 1e6) return `${(value / 1e6).toFixed(1)} Mbit/s`;
   return `${Math.round(value / 1e3)} kbit/s`;
+}
+
+// Of memory: steps of 1024, as the file writes them.
+function bytes(count) {
+  const steps = ["B", "KiB", "MiB", "GiB"];
+  let step = 0;
+  for (; count >= 1024 && step < steps.length - 1; step += 1) count /= 1024;
+  return `${count >= 10 || step === 0 ? Math.round(count) : count.toFixed(1)} ${steps[step]}`;
 }
 
 function age(seconds) {
