@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::kit::backends::{Backend, Front};
-use crate::kit::edge_rig::{Rig, read_answer, settings_from, soon, until};
+use crate::kit::edge_rig::{DEADLINE, Rig, read_answer, settings_from, soon, until};
 
 const FILE: &str = r#"
 version: 1
@@ -527,7 +527,61 @@ async fn a_stream_that_waits_ends_with_its_connection() {
     until("nobody waits", || house.rig.metrics.edge.cache.waiting.get() == 0).await;
     gate.add_permits(1);
     assert!(read_answer(&mut leader).await.0.starts_with("HTTP/1.1 200"));
+    drop(leader);
+    // So does one that reads what is on its way.
+    let gate = Arc::new(Semaphore::new(0));
+    house.node.says("/plain/y", Script { gate: Some(gate.clone()), ..Script::new(HOUR, vec![b'x'; 1000]) });
+    let ended = || -> f64 {
+        let all = house.rig.metrics.registry.gather();
+        let requests = all.iter().filter(|family| family.name() == "roomgate_edge_requests_total");
+        requests.flat_map(|family| family.get_metric()).map(|metric| metric.get_counter().get_value()).sum()
+    };
+    until("the leader and the five are counted", || ended() == 6.0).await;
+    let tls = TokioIo::new(house.rig.tls("h2").await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), tls).await.unwrap();
+    tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for _ in 0..5 {
+        let request = http::Request::get("https://a.test/plain/y").body(Empty::<Bytes>::new()).unwrap();
+        let mut answer = soon("a head", client.send_request(request)).await.unwrap();
+        assert!(soon("its beginning", answer.body_mut().frame()).await.unwrap().unwrap().is_data());
+        answers.push(answer);
+    }
+    assert_eq!(ended(), 6.0, "all are under way");
+    drop((client, answers));
+    until("all have ended", || ended() == 11.0).await;
+    assert_eq!(house.node.asked("/plain/y"), 1);
+    gate.add_permits(1);
     house.rig.end().await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_those_who_read_what_another_thread_fetches() {
+    let house = House::new().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let body = vec![b'x'; 100_000];
+    house.node.says("/plain/x", Script { gate: Some(gate.clone()), ..Script::new(HOUR, body.clone()) });
+    let mut clients = Vec::new();
+    // One leads; the others are on whatever thread.
+    for _ in 0..8 {
+        let mut client = house.rig.plain().await;
+        client.write_all(b"GET /plain/x HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+        let mut some = [0; 100];
+        soon("its beginning", client.read_exact(&mut some)).await.unwrap();
+        clients.push((client, some.to_vec()));
+    }
+    // The leader is among those that leave.
+    clients.drain(..4);
+    let tasks = house.rig.tasks.clone();
+    let drain = tokio::spawn(async move { tasks.drain(DEADLINE).await });
+    house.rig.tasks.stopping().cancelled().await;
+    gate.add_permits(1);
+    for (mut client, mut answer) in clients {
+        soon("the rest", client.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.ends_with(&body), "{} bytes", answer.len());
+    }
+    assert_eq!(soon("the end", drain).await.unwrap(), 0);
 }
 
 #[tokio::test]

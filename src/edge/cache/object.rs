@@ -106,6 +106,16 @@ impl Body {
         self.length.or_else(|| (progress.end == End::Whole).then_some(progress.bytes))
     }
 
+    /// Counts as somebody who reads until it is dropped.
+    pub(super) fn want(&self) -> Wanted {
+        Wanted { _progress: self.progress.subscribe() }
+    }
+
+    /// Ready while nobody reads it.
+    pub(super) async fn unwanted(&self) {
+        self.progress.closed().await;
+    }
+
     /// Reads `count` bytes from `from` on, or all that comes.
     pub(super) fn read(self: &Arc<Self>, from: u64, count: Option<u64>) -> Reader {
         Reader {
@@ -116,6 +126,11 @@ impl Body {
             left: count.unwrap_or(u64::MAX),
         }
     }
+}
+
+/// Somebody who reads a body, or is about to.
+pub(super) struct Wanted {
+    _progress: watch::Receiver<Progress>,
 }
 
 /// Reads a body while it comes.

@@ -1,7 +1,6 @@
 //! A request's way through the cache: found, waited for, or fetched; and an answer's way out of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -14,7 +13,7 @@ use super::fresh::{self, Bypass, Not, Terms, Use, Wishes};
 use super::key::{self, Varied};
 use super::object::{self, Body, End, Object};
 use super::status::{Outcome, Told};
-use super::{Cache, Flown, Follow, Join, Landed, Lead};
+use super::{Cache, Flown, Join, Landed, Lead};
 use crate::clock;
 use crate::config::settings::CacheRule;
 use crate::edge::compress;
@@ -122,7 +121,7 @@ impl Phases {
                 Join::Lead(lead) => return self.lead(session, ctx, &ask, lead, kept, why).await,
                 Join::Follow(follow) => {
                     let most = ctx.matched.as_ref().map(|matched| patience(&matched.route.timeouts));
-                    let landed = self.follow(session, follow, most.unwrap_or_default()).await?;
+                    let landed = unless_left(session, follow.wait(most.unwrap_or_default())).await?;
                     let fits = |object: &Object| key::fits(&object.varied, &session.req_header().headers);
                     match landed {
                         Some(Landed::Kept(object)) if fits(&object) => {
@@ -146,30 +145,6 @@ impl Phases {
             }
         }
         Ok(past(ctx, Outcome::Unstored, "miss"))
-    }
-
-    /// Waits for another's fetch, unless the client leaves: a stream of HTTP/2 would outlive its connection, and so all
-    /// bounds on connections.
-    async fn follow(
-        &self,
-        session: &mut Session,
-        follow: Follow,
-        most: Duration,
-    ) -> pingora::Result<Option<Landed>> {
-        let left = session.downstream_session.watch_h2_stream_close();
-        let left = async {
-            match left {
-                Some(left) => left.await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            landed = follow.wait(most) => Ok(landed),
-            left = left => Err(match left {
-                Ok(reason) => Error::explain(ErrorType::H2Error, format!("the client left: {reason}")).into_down(),
-                Err(error) => error,
-            }),
-        }
     }
 
     /// Fetches for all that wait.
@@ -213,8 +188,16 @@ impl Phases {
                 let handover = Handover::default();
                 let cache = self.shared.cache.clone();
                 // Nobody's task but its own: the client may leave, others read on, those of other threads too.
+                let _wanted = object.body.want();
                 let fill = fill(cache, object.clone(), upstream, filled, handover.clone());
-                self.shared.tasks.spawn(self.connections.track_future(fill));
+                let (stopping, body) = (self.stopping.clone(), object.body.clone());
+                self.shared.tasks.spawn(self.connections.track_future(async move {
+                    tokio::select! {
+                        () = fill => {}
+                        // The end of the process waits for those who read, and for nothing that nobody wants.
+                        () = async { stopping.cancelled().await; body.unwanted().await } => {}
+                    }
+                }));
                 self.give_live(session, ctx, ask, &object, Told::new(Outcome::Miss, why), Some(handover))
                     .await
             }
@@ -310,6 +293,7 @@ impl Phases {
         told: Told,
         handover: Option<Handover>,
     ) -> pingora::Result<bool> {
+        let _wanted = object.body.want();
         let now = clock::now();
         let told = Told { left: Some(object.terms.left(&ask.rule, now)), ..told };
         ctx.cache = Some(told);
@@ -390,7 +374,7 @@ impl Phases {
         let mut reader = body.read(from, count);
         let mut left = count;
         loop {
-            match reader.next().await {
+            match unless_left(session, reader.next()).await? {
                 Ok(part) => {
                     left = left.map(|left| left - part.len() as u64);
                     session.write_response_body(Some(part), left == Some(0)).await?;
@@ -428,6 +412,20 @@ impl Phases {
             let host = ctx.url_host(request);
             self.shared.cache.changed_by_client(ctx.url_is_tls(), &host, target_of(request));
         }
+    }
+}
+
+/// Waits for something, unless the client leaves: a stream of HTTP/2 would outlive its connection, and so all bounds on
+/// connections.
+async fn unless_left<T>(session: &mut Session, wait: impl Future<Output = T>) -> pingora::Result<T> {
+    let Some(left) = session.downstream_session.watch_h2_stream_close() else { return Ok(wait.await) };
+    tokio::select! {
+        biased;
+        done = wait => Ok(done),
+        left = left => Err(match left {
+            Ok(reason) => Error::explain(ErrorType::H2Error, format!("the client left: {reason}")).into_down(),
+            Err(error) => error,
+        }),
     }
 }
 
