@@ -13,7 +13,7 @@ use crate::kit::client::{Client, WebSocket};
 use crate::kit::config::{JITSI, Shards};
 use crate::kit::process::{Roomgate, command};
 use crate::kit::rooms::RoomChecker;
-use crate::kit::{SOON, long, until, within};
+use crate::kit::{SOON, until, within};
 
 const RELOADS: usize = 200;
 const SOCKETS: usize = 500;
@@ -208,13 +208,6 @@ async fn two_hundred_reloads_close_nothing_fail_nothing_and_move_nothing() {
         sent.load(Ordering::Relaxed),
         checker.rooms()
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_certificate_swaps_under_five_hundred_websockets_close_nothing() {
-    if long("thirty_certificate_swaps_under_five_hundred_websockets_close_nothing") {
-        super::tls_certificates::swaps_close_nothing(30, SOCKETS).await;
-    }
 }
 
 async fn echoes(socket: &mut WebSocket) -> bool {
