@@ -744,6 +744,15 @@ async fn memory_has_a_bound_and_a_smaller_one_takes_away() {
     let packed = house.get("/edited/x", "Accept-Encoding: gzip\r\n").await;
     assert_eq!(field(&packed, "content-encoding"), Some("gzip"), "{}", packed.0);
     assert_eq!(house.node.asked("/edited/x"), 1);
+    // What nodes are told is another matter: they may answer otherwise.
+    let tenant = "request_headers: { set: { X-Tenant: b } }\n        response_headers:";
+    let text =
+        FILE.replace("NODE", &house.node.addr.to_string()).replace("CACHE", "{}").replace("EDIT", "two");
+    let told = settings_from(&text.replace("response_headers:", tenant), &[]);
+    house.rig.edge.apply(Arc::new(told)).unwrap();
+    assert_eq!(house.fates("/edited/x", 2).await, ["fwd=vary-miss; stored", "hit"]);
+    assert!(house.node.last().contains("\r\nx-tenant: b\r\n"), "{}", house.node.last());
+    apply("{ memory: 1MiB, object: 100KiB }", "two");
     let before = house.rig.edge.cache().objects;
     apply("{ memory: 1MiB, object: 1KiB }", "two");
     assert_eq!(house.rig.edge.cache().objects, before);

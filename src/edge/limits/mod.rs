@@ -591,6 +591,19 @@ mod tests {
     }
 
     #[test]
+    fn a_ban_that_has_ended_is_counted_no_more() {
+        let limits = limits();
+        let client: IpAddr = "192.0.2.7".parse().unwrap();
+        assert!(limits.ban("192.0.2.0/24".parse().unwrap(), "", Duration::from_millis(30)));
+        assert_eq!(limits.metrics.bans.get(), 1);
+        while limits.is_banned(client) {
+            std::thread::yield_now();
+        }
+        assert_eq!(limits.metrics.bans.get(), 0);
+        assert_eq!(limits.banned.load(Ordering::Relaxed), 0, "nobody is looked up any more");
+    }
+
+    #[test]
     fn the_network_of_a_client_is_what_is_banned() {
         for (client, expected) in [
             ("192.0.2.7", "192.0.2.7/32"),
