@@ -246,7 +246,7 @@ fn status(view: &dyn AdminView, limit: usize) -> StatusView {
         nodes: view.nodes(),
         rooms: rooms(view, limit),
         media: view.media(),
-        edge: EdgeView { tunnels: view.tunnels(0).total, bans: view.bans(0).total, cache: view.cache() },
+        edge: EdgeView { tunnels: view.tunnels(0).total, bans: view.bans_total(), cache: view.cache() },
         config: view.config().into(),
     }
 }

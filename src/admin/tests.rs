@@ -48,6 +48,10 @@ impl FakeView {
 
 #[async_trait]
 impl AdminView for FakeView {
+    fn bans_total(&self) -> usize {
+        self.bans(0).total
+    }
+
     fn bans(&self, limit: usize) -> BansView {
         let ban = BanView {
             network: "192.0.2.0/24".to_owned(),

@@ -53,6 +53,8 @@ pub trait AdminView: Send + Sync + 'static {
     ///
     /// What is wrong with the question.
     fn explain(&self, question: &Question) -> Result<Explained, String>;
+    /// Returns how many bans there are.
+    fn bans_total(&self) -> usize;
     /// Returns how many bans there are, and those that end first, at most `limit`.
     fn bans(&self, limit: usize) -> BansView;
     /// Bans a network. False: the table is full of bans that last longer.

@@ -159,6 +159,10 @@ impl AdminView for App {
             .collect()
     }
 
+    fn bans_total(&self) -> usize {
+        self.edge.bans_total()
+    }
+
     fn bans(&self, limit: usize) -> BansView {
         let bans = self.edge.bans();
         let view = |ban: &crate::edge::BanView| BanView {

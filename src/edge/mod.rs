@@ -176,6 +176,11 @@ impl Edge {
         self.shared.limits.unban(network)
     }
 
+    /// Returns how many bans are in force.
+    pub fn bans_total(&self) -> usize {
+        self.shared.limits.bans_total()
+    }
+
     /// Returns all bans, the one that ends first in front.
     pub fn bans(&self) -> Vec<BanView> {
         self.shared.limits.bans()

@@ -559,6 +559,8 @@ impl ProxyHttp for Phases {
         self.shared.parts.metrics.requests.count(ctx.status);
         log_request(session.req_header(), error, ctx);
         self.note_cached(ctx);
+        // Once more: a node may have changed it only while it answered.
+        self.note_changed(session.req_header(), ctx);
         self.shared.log.request(session, ctx);
         self.shared.limits.answered(&ctx.settings, ctx.peer().ip(), ctx.status);
     }

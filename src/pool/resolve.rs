@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::settings::Name;
 
-/// An answer, or its failure, is used for this long; a node that moved is found again after it.
+/// An answer is used for this long, and after a failure an older one; a node that moved is found again after it.
 const FRESH: Duration = Duration::from_secs(5);
 /// An answer up to this age is used while the name is looked up again. One that nobody wanted for longer is waited for,
 /// unless it fails.
@@ -184,14 +184,17 @@ impl Resolver {
             return addresses.into();
         }
         let entry = names.entry(key).or_default();
-        let worked = entry.known.as_ref().and_then(|known| known.worked);
+        let (was_known, worked) = match &entry.known {
+            Some(known) => (true, known.worked),
+            None => (false, None),
+        };
         put_first(&mut addresses, worked);
         let addresses: Arc<[SocketAddr]> = addresses.into();
         entry.known = Some(Known { addresses: addresses.clone(), worked, since: now });
         entry.flight = None;
         let was_failing = entry.tried.replace((now, false)).is_some_and(|(_, failed)| failed);
         drop(names);
-        if was_failing {
+        if was_failing && was_known {
             tracing::info!(host = &**host, "a node's name can be looked up again");
         }
         addresses

@@ -23,6 +23,8 @@ const GATHER: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_secs(1);
 /// A pipe that takes nothing is asked again after this.
 const STUCK: Duration = Duration::from_millis(20);
+/// A pipe that is no longer the target may be full for this long.
+const MOVED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Lines on their way to the thread.
 #[derive(Debug)]
@@ -175,11 +177,13 @@ impl Queue {
         }
     }
 
-    /// Waits a little for a stuck pipe, which is `target`. False: something else is to be done now.
-    fn is_patient(&self, target: Option<&LogTarget>) -> bool {
+    /// Waits a little for a stuck pipe, which is `target` and refused since `refused`. False: something else is to be done.
+    fn is_patient(&self, target: Option<&LogTarget>, refused: Instant) -> bool {
         let state = self.lock();
         let (state, _) = self.changed.wait_timeout(state, STUCK).unwrap_or_else(PoisonError::into_inner);
-        !(state.stop || state.reopen || state.target.as_ref() != target)
+        // What was logged before a reload goes to the old file, if it is only full for a moment.
+        let moved = state.target.as_ref() != target && clock::now().duration_since(refused) > MOVED_PATIENCE;
+        !(state.stop || state.reopen || moved)
     }
 }
 
@@ -273,9 +277,10 @@ impl Sink {
             return;
         };
         let torn = std::mem::take(&mut self.torn);
-        let patient = || queue.is_patient(self.target.as_ref());
-        let (written, result) = match if torn { write_all(out, b"\n", patient) } else { (0, Ok(())) } {
-            (_, Ok(())) => write_all(out, text, patient),
+        let mut refused = None;
+        let mut patient = || queue.is_patient(self.target.as_ref(), *refused.get_or_insert_with(clock::now));
+        let (written, result) = match if torn { write_all(out, b"\n", &mut patient) } else { (0, Ok(())) } {
+            (_, Ok(())) => write_all(out, text, &mut patient),
             (_, Err(error)) => {
                 self.torn = true;
                 (0, Err(error))
@@ -337,7 +342,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Writes everything, or as much as could be: returns how many bytes and what stopped it.
-fn write_all(out: &mut Out, text: &[u8], is_patient: impl Fn() -> bool) -> (usize, io::Result<()>) {
+fn write_all(out: &mut Out, text: &[u8], mut is_patient: impl FnMut() -> bool) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = text.get(written..).filter(|rest| !rest.is_empty()) {
         match out.write(rest) {

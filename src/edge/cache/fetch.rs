@@ -331,8 +331,8 @@ pub(super) async fn fill(
                 body.end(End::Whole);
                 if let Some(Filled::Later(lead)) = filling.filled.take() {
                     let landed = match cache.put(&lead, &object, None) {
-                        Some(_) => Landed::Kept(object.clone()),
-                        None => Landed::Passed,
+                        Ok(_) => Landed::Kept(object.clone()),
+                        Err(newer) => newer.map_or(Landed::Passed, Landed::Kept),
                     };
                     lead.land(landed);
                 }

@@ -213,20 +213,27 @@ impl Cache {
         !self.is_empty.load(Ordering::Relaxed) && self.state().table.knows(url)
     }
 
-    /// Keeps an answer; returns by what it can be taken away again. `None`: it was purged on its way, or another one that
-    /// was asked for later is there. `renewed` is the one that it was made of, which goes.
-    fn put(&self, lead: &Lead, object: &Arc<Object>, renewed: Option<&Arc<Object>>) -> Option<u64> {
+    /// Keeps an answer; returns by what it can be taken away again. `renewed` is the one that it was made of, which goes.
+    ///
+    /// # Errors
+    /// It was purged on its way, or another one that was asked for later is there: this one.
+    fn put(
+        &self,
+        lead: &Lead,
+        object: &Arc<Object>,
+        renewed: Option<&Arc<Object>>,
+    ) -> Result<u64, Option<Arc<Object>>> {
         let bytes = object.held.bytes() + object.body.held();
         let flown = &lead.flown;
         let mut state = self.state();
         // Under the lock: a purge is before it or after it.
         if lead.flight.purged.load(Ordering::Relaxed) || self.memory_max.load(Ordering::Relaxed) == 0 {
-            return None;
+            return Err(None);
         }
         // Requests that take other encodings have flights of their own, and their answers may be for everybody.
         let there = state.table.like(&flown.url, flown.way, &object.varied);
-        if there.is_some_and(|there| object.terms.is_older_than(&there.terms)) {
-            return None;
+        if let Some(newer) = there.filter(|there| object.terms.is_older_than(&there.terms)) {
+            return Err(Some(newer.clone()));
         }
         // A node that now names other headers in `Vary` would leave the old one beside it, with the same body.
         let old = renewed.and_then(|old| state.table.remove_one(&flown.url, |there| Arc::ptr_eq(there, old)));
@@ -236,7 +243,7 @@ impl Cache {
         drop(state);
         drop((gone, old));
         self.metrics.stored.inc();
-        Some(id)
+        Ok(id)
     }
 
     fn forget(&self, url: &str, id: u64) {
@@ -468,7 +475,7 @@ mod tests {
                         match object(&cache, &flown, rng.random_range(0..BOUND / 4)) {
                             None => refused += 1,
                             Some(object) if rng.random() => {
-                                assert!(cache.put(&lead, &object, None).is_some());
+                                assert!(cache.put(&lead, &object, None).is_ok());
                                 stored += 1;
                                 lead.land(Landed::Kept(object));
                             }
@@ -535,8 +542,12 @@ mod tests {
         let old = object(&cache, &plain, 10).unwrap();
         let new = object(&cache, &plain, 20).unwrap();
         assert!(old.terms.is_older_than(&new.terms));
-        assert!(cache.put(&second, &new, None).is_some());
-        assert!(cache.put(&first, &old, None).is_none(), "it was asked for before");
+        assert!(cache.put(&second, &new, None).is_ok());
+        let refused = cache.put(&first, &old, None).unwrap_err();
+        assert!(
+            Arc::ptr_eq(&refused.unwrap(), &new),
+            "it was asked for before, and who waited gets the newer one"
+        );
         assert!(Arc::ptr_eq(&cache.find(&plain.url, 0, &none).unwrap(), &new));
     }
 
@@ -580,7 +591,7 @@ mod tests {
         cache.purge_below("https://a/");
         assert!(matches!(cache.join(&flown, &HeaderMap::new(), None, clock::now()), Join::Alone));
         let object = object(&cache, &flown, 10).unwrap();
-        assert!(cache.put(&first, &object, None).is_none());
+        assert!(matches!(cache.put(&first, &object, None), Err(None)));
         first.land(Landed::Passed);
         assert!(matches!(second.wait(wait).await, Some(Landed::Passed)));
         // So many may wait, and so many fetches be waited for.

@@ -464,12 +464,16 @@ async fn settle(
             let renewed = renew(cache, &lead, old, &upstream, rule, client);
             upstream.release().await;
             return match renewed {
-                Some(renewed) => {
+                Ok(renewed) => {
                     lead.land(Landed::Kept(renewed.clone()));
                     Settled::Renewed(renewed)
                 }
+                Err(Some(newer)) => {
+                    lead.land(Landed::Kept(newer));
+                    Settled::Renewed(old.clone())
+                }
                 // Good for this one and nobody after it.
-                None => {
+                Err(None) => {
                     cache.purge(&lead.flown.url);
                     lead.land(Landed::Passed);
                     Settled::Renewed(old.clone())
@@ -499,13 +503,18 @@ async fn settle(
 fn store(cache: &Arc<Cache>, lead: Lead, object: Arc<Object>, upstream: Upstream) -> Settled {
     let filled = if object.body.length.is_none() {
         Filled::Later(lead)
-    } else if let Some(id) = cache.put(&lead, &object, None) {
-        let url = lead.flown.url.clone();
-        lead.land(Landed::Kept(object.clone()));
-        Filled::Known(url, id)
     } else {
-        lead.land(Landed::Passed);
-        Filled::Never
+        match cache.put(&lead, &object, None) {
+            Ok(id) => {
+                let url = lead.flown.url.clone();
+                lead.land(Landed::Kept(object.clone()));
+                Filled::Known(url, id)
+            }
+            Err(newer) => {
+                lead.land(newer.map_or(Landed::Passed, Landed::Kept));
+                Filled::Never
+            }
+        }
     };
     Settled::Stored(object, Box::new((upstream, filled)))
 }
@@ -533,7 +542,10 @@ fn judge(
     object(cache, lead, head.status, object::kept_headers(&head.headers), terms, varied, body)
 }
 
-/// Makes a new object of an old one that is still good (RFC 9111 section 4.3.4). `None`: it must not be kept any more.
+/// Makes a new object of an old one that is still good (RFC 9111 section 4.3.4).
+///
+/// # Errors
+/// It must not be kept any more, or another one is there that was asked for later: this one.
 fn renew(
     cache: &Cache,
     lead: &Lead,
@@ -541,15 +553,16 @@ fn renew(
     upstream: &Upstream,
     rule: &CacheRule,
     client: &HeaderMap,
-) -> Option<Arc<Object>> {
+) -> Result<Arc<Object>, Option<Arc<Object>>> {
     let headers = object::updated_headers(&old.headers, &upstream.head.headers);
     let mut judged = headers.clone();
     if let Some(age) = upstream.head.headers.get(header::AGE) {
         judged.insert(header::AGE, age.clone());
     }
-    let terms = fresh::judge(old.status, &judged, rule, upstream.times).ok()?;
-    let varied = key::varied(&headers, client)?;
-    let object = object(cache, lead, old.status, headers, terms, varied, old.body.clone()).ok()?;
+    let terms = fresh::judge(old.status, &judged, rule, upstream.times).map_err(|_| None)?;
+    let varied = key::varied(&headers, client).ok_or(None)?;
+    let object =
+        object(cache, lead, old.status, headers, terms, varied, old.body.clone()).map_err(|_| None)?;
     cache.put(lead, &object, Some(old)).map(|_| object)
 }
 

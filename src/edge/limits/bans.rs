@@ -63,7 +63,7 @@ impl Bans {
     /// Adds a ban unless all that it holds is banned by another one, such as an operator's that lasts longer. `None`: it
     /// is; else as [`Self::add`].
     pub(super) fn add_new(&mut self, network: IpNet, ban: Ban, now: Instant) -> Option<bool> {
-        (!self.has(network.addr(), now)).then(|| self.add(network, ban, now))
+        (!self.covers(network, now)).then(|| self.add(network, ban, now))
     }
 
     /// When the first of them ends.
@@ -97,9 +97,15 @@ impl Bans {
 
     /// Tells whether an address is banned. It is canonical: no IPv4 in the clothes of IPv6.
     pub(super) fn has(&self, address: IpAddr, now: Instant) -> bool {
+        self.covers(IpNet::from(address), now)
+    }
+
+    /// Tells whether a network is banned as a whole by one ban.
+    fn covers(&self, network: IpNet, now: Instant) -> bool {
+        let address = network.addr();
         self.lengths
             .keys()
-            .filter(|(is_v6, _)| *is_v6 == address.is_ipv6())
+            .filter(|(is_v6, length)| *is_v6 == address.is_ipv6() && *length <= network.prefix_len())
             .filter_map(|(_, length)| IpNet::new(address, *length).ok())
             .any(|network| self.bans.get(&network.trunc()).is_some_and(|ban| ban.until > now))
     }
@@ -163,6 +169,10 @@ mod tests {
         let later = start + Duration::from_secs(15);
         assert_eq!(bans.add_new(one, ban(later, 10), later), None, "its network is banned for longer");
         assert_eq!(bans.first_end(), Some(start + Duration::from_secs(10)));
+        bans.expire(later);
+        let (part, whole) = ("2001:db8::/80".parse().unwrap(), "2001:db8::/64".parse().unwrap());
+        assert!(bans.add(part, ban(start, 10), start));
+        assert_eq!(bans.add_new(whole, ban(start, 10), start), Some(true), "only a part of it is banned");
         bans.expire(later);
         assert_eq!((bans.len(), bans.first_end()), (1, Some(start + Duration::from_secs(100))));
     }

@@ -319,6 +319,14 @@ impl Limits {
         self.change_bans(|bans, _| bans.remove(network)).is_some()
     }
 
+    /// How many bans are in force.
+    pub(super) fn bans_total(&self) -> usize {
+        self.change_bans(|bans, now| {
+            bans.expire(now);
+            bans.len()
+        })
+    }
+
     /// Returns all bans, the one that ends first in front.
     pub(super) fn bans(&self) -> Vec<BanView> {
         let now = clock::now();
